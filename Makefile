@@ -1,0 +1,54 @@
+# telbridge: the day-to-day commands. Each works on a fresh clone; what is there already is not made again.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+BENCH  ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run demo test lint types unit pjsua2 bench clean
+
+help: ## this list
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(VENV)/.run ## the virtual environment with what `make run` needs
+
+run: $(VENV)/.run ## answer calls on SIP port 5060 (UDP and TCP)
+	$(BIN)/telbridge serve
+
+demo: $(VENV)/.run ## start everything, place a call that holds a short conversation, print what was said and when
+	$(BIN)/telbridge demo
+
+test: lint types pjsua2 unit ## everything that CI runs: lint, types, import rule, all tests on both pjsua2 builds
+
+lint: $(VENV)/.dev ## ruff and the import rule
+	$(BIN)/ruff check telbridge tests bench scripts
+	$(BIN)/ruff format --check telbridge tests bench scripts
+	$(BIN)/lint-imports
+
+types: $(VENV)/.dev ## mypy --strict
+	$(BIN)/mypy
+
+unit: $(VENV)/.dev ## the tests alone
+	TELBRIDGE_REQUIRE_BUILT=$(TELBRIDGE_REQUIRE_BUILT) $(BIN)/pytest
+
+pjsua2: $(VENV)/.run ## build the pjsua2 without the cap of four calls (2 to 4 minutes, once a machine)
+	scripts/build-pjsua2.sh $(BIN)/python
+
+bench: $(VENV)/.dev pjsua2 ## the figures of the README, measured on this machine (about 10 minutes)
+	$(BIN)/python -m bench $(BENCH)
+
+clean: ## remove the virtual environment and caches
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+test: export TELBRIDGE_REQUIRE_BUILT = 1
+
+$(VENV)/.run: pyproject.toml scripts/system-packages.sh
+	scripts/system-packages.sh run
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[local]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	scripts/system-packages.sh test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[local,test]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""What telbridge promises in figures, measured on this machine: `python -m bench` (see README.md)."""

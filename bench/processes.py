@@ -1,0 +1,141 @@
+"""The processes that are measured: bridges, agents, the floor; and their CPU time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import tempfile
+import time
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from tests.e2e.bridge import Bridge, serving
+
+Build = Literal["built", "wheel"]
+BUILDS: Final[tuple[Build, ...]] = ("built", "wheel")
+READY_S: Final = 30.0
+STOP_S: Final = 5.0
+_TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
+_UTIME_AT, _STIME_AT = 11, 12
+"""Of /proc/PID/stat, counted behind the name, which may hold anything (proc(5))."""
+
+
+@asynccontextmanager
+async def bridge(build: Build, settings: Mapping[str, Mapping[str, Any]]) -> AsyncIterator[Bridge]:
+    """`telbridge serve` that says nothing by itself."""
+    merged = {**settings, "call": {"greeting": '""', **settings.get("call", {})}}
+    with tempfile.TemporaryDirectory(prefix="telbridge-bench-") as folder:
+        async with serving(build, Path(folder), merged) as running:
+            yield running
+
+
+@asynccontextmanager
+async def echo_bridge(build: Build) -> AsyncIterator[Bridge]:
+    """A bridge with the embedded agent's echo brain; its session speaks the telephone's own law."""
+    async with bridge(build, {"local_agent": {"brain": "echo"}}) as running:
+        yield running
+
+
+@asynccontextmanager
+async def bridge_to(
+    build: Build, url: str, audio: Literal["g711", "pcm24k"] = "g711"
+) -> AsyncIterator[Bridge]:
+    """A bridge whose agent is an OpenAI Realtime server at `url`; the key it shows opens nothing."""
+    with tempfile.NamedTemporaryFile("w", suffix=".key") as key:
+        key.write("no-secret")
+        key.flush()
+        session = {"url": url, "audio": audio, "api_key": f'{{ file = "{key.name}" }}'}
+        async with bridge(
+            build, {"call": {"agent": "openai_realtime"}, "openai_realtime": session}
+        ) as running:
+            yield running
+
+
+@asynccontextmanager
+async def echo_agent() -> AsyncIterator[str]:
+    """The embedded agent with the echo brain, by itself; gives its URL."""
+    async with child("telbridge.agent", "--brain", "echo", "--exit-with-parent") as ready:
+        yield f"ws://127.0.0.1:{ready['port']}{ready['path']}"
+
+
+@asynccontextmanager
+async def child(module: str, *arguments: str) -> AsyncIterator[dict[str, Any]]:
+    """Run a module that says in one JSON line on stdout that it is ready; gives that line with its `pid`."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", module, *arguments, stdin=PIPE, stdout=PIPE, stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        assert process.stdout is not None
+        line = await asyncio.wait_for(process.stdout.readline(), READY_S)
+        if not line:
+            raise RuntimeError(f"{module} ended before it was ready")
+        yield {**json.loads(line), "pid": process.pid}
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), STOP_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+def worker_pid(bridge: Bridge) -> int:
+    """The process that carries the calls."""
+    return child_pid(bridge.process.pid, "telbridge.serving.worker")
+
+
+def child_pid(parent: int, module: str) -> int:
+    """The child of a process that runs this Python module. LookupError if there is none."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = _stat(int(folder.name))
+            command = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:  # it ended meanwhile
+            continue
+        if int(fields[1]) == parent and module.encode() in command:
+            return int(folder.name)
+    raise LookupError(f"process {parent} has no child {module}")
+
+
+@dataclass(frozen=True, slots=True)
+class CpuClock:
+    """CPU time of one process (all its threads, user and system), and how long its main thread waited for a
+    core that others had: what of a bad figure is the machine's."""
+
+    pid: int
+    used_s: float
+    waited_s: float
+    at_ns: int
+
+    @classmethod
+    def read(cls, pid: int) -> CpuClock:
+        fields = _stat(pid)
+        ticks = int(fields[_UTIME_AT]) + int(fields[_STIME_AT])
+        waited_ns = int(Path(f"/proc/{pid}/schedstat").read_text("utf-8").split()[1])
+        return cls(pid, ticks / _TICKS_A_SECOND, waited_ns / 1e9, time.monotonic_ns())
+
+    def since(self) -> CpuShare:
+        """From that reading until now."""
+        now = CpuClock.read(self.pid)
+        percent = 100 / ((now.at_ns - self.at_ns) / 1e9)
+        return CpuShare((now.used_s - self.used_s) * percent, (now.waited_s - self.waited_s) * percent)
+
+
+@dataclass(frozen=True, slots=True)
+class CpuShare:
+    """In % of one core, or of the time."""
+
+    used: float
+    waited: float
+
+
+def _stat(pid: int) -> list[str]:
+    """/proc/PID/stat from the state on (proc(5), field 3)."""
+    return Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace").rpartition(") ")[2].split()

@@ -1,0 +1,65 @@
+"""Writes docs/settings.md from the settings themselves; `--check` only compares."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from telbridge.config import Settings
+
+PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
+HEAD = """# Settings
+
+Made from the code by `scripts/settings_reference.py`; a test holds the two together.
+
+One TOML file, given as `telbridge serve --config FILE`; nothing needs to be set. `telbridge check FILE`
+names each mistake with its remedy. Any setting can be overridden by the environment: `sip.port` is
+`TELBRIDGE__SIP__PORT`.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    return HEAD + "".join(_section(name, field) for name, field in Settings.model_fields.items())
+
+
+def _section(name: str, field: FieldInfo) -> str:
+    model = field.annotation
+    assert isinstance(model, type)
+    assert issubclass(model, BaseModel)
+    rows = "".join(
+        f"| `{key}` | {default} | {text} |\n" for key, default, text in _rows(model, field.default)
+    )
+    return f"\n## [{name}]\n\n| key | default | meaning |\n|---|---|---|\n{rows}"
+
+
+def _rows(model: type[BaseModel], defaults: Any, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    for name, field in model.model_fields.items():
+        value = getattr(defaults, name)
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel) and not field.description:
+            yield from _rows(inner, value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", _shown(value), (field.description or "").replace("|", "\\|")
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json", exclude_none=True)
+    if isinstance(value, (set, frozenset, tuple)):
+        value = sorted(str(item) for item in value)
+    return f"`{json.dumps(value, ensure_ascii=False)}`"
+
+
+if __name__ == "__main__":
+    if "--check" in sys.argv:
+        sys.exit(PAGE.read_text("utf-8") != page())
+    PAGE.write_text(page(), "utf-8")

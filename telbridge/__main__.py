@@ -1,0 +1,5 @@
+"""`python -m telbridge`."""
+
+from telbridge.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""What can be behind the facade: each module is one mind."""

@@ -1,0 +1,76 @@
+"""From settings to brains: what all sessions of one agent process share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import assert_never
+
+import aiohttp
+
+from telbridge.agent.brains.chat import ChatTalker
+from telbridge.agent.brains.echo import EchoBrain
+from telbridge.agent.brains.receptionist import ReceptionistTalker, load_receptionist
+from telbridge.agent.brains.script import ScriptBrain, load_script
+from telbridge.agent.brains.talking import Talker, TalkingBrain
+from telbridge.agent.events import Brain, Line
+from telbridge.agent.facade_openai import Updates, Wants
+from telbridge.agent.settings import AgentSettings
+from telbridge.agent.speech.models import check_models
+from telbridge.agent.speech.pool import SpeechService, WorkerPool
+from telbridge.agent.speech.vad import SileroModel, SileroVad
+
+
+@dataclass(frozen=True, slots=True)
+class Mind:
+    """How to make a brain for a session."""
+
+    create: Callable[[Line], Brain]
+    wants: Wants = Wants.SAMPLES
+    updates: Updates = Updates.ANSWER
+
+
+@asynccontextmanager
+async def make_mind(settings: AgentSettings) -> AsyncIterator[Mind]:
+    """Load what the chosen brain needs; ready when the block begins. ScriptError, ModelsMissingError."""
+    async with AsyncExitStack() as stack:
+        match settings.brain:
+            case "echo":
+                mind = Mind(EchoBrain, Wants.BASE64)
+            case "script":
+                mind = await _script(settings, stack)
+            case "receptionist":
+                script = load_receptionist(settings.script)
+                mind = await _talking(settings, stack, lambda: ReceptionistTalker(script))
+            case "chat":
+                http = await stack.enter_async_context(aiohttp.ClientSession())
+                mind = await _talking(settings, stack, lambda: ChatTalker(http, settings.chat))
+            case _:
+                assert_never(settings.brain)
+        yield mind
+
+
+async def _script(settings: AgentSettings, stack: AsyncExitStack) -> Mind:
+    script = load_script(settings.script or Path())
+    speak = (await _speech(settings, stack, hears=False)).synthesize if script.speaks else None
+    return Mind(lambda line: ScriptBrain(line, script, speak), updates=script.treatment_of_updates)
+
+
+async def _talking(settings: AgentSettings, stack: AsyncExitStack, talker: Callable[[], Talker]) -> Mind:
+    check_models()
+    speech = await _speech(settings, stack, hears=True)
+    silero = SileroModel()
+    return Mind(lambda line: TalkingBrain(line, talker(), speech, SileroVad(silero), settings))
+
+
+async def _speech(settings: AgentSettings, stack: AsyncExitStack, *, hears: bool) -> SpeechService:
+    check_models()
+    voice = {"voice": settings.voice, "level_dbfs": settings.level_dbfs}
+    pools = [WorkerPool("tts", voice, settings.tts_workers, settings.max_pending)]
+    if hears:
+        pools.append(WorkerPool("stt", {}, settings.stt_workers, settings.max_pending))
+    # One after the other: on a small machine loading both at once is no faster.
+    running = [await stack.enter_async_context(pool) for pool in pools]
+    return SpeechService(running[1] if hears else None, running[0])

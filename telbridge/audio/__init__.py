@@ -1,0 +1,1 @@
+"""Audio as values: formats, G.711, resampling. Pure: no clock, no socket, nothing else of ours."""

@@ -1,0 +1,255 @@
+"""What can happen in a call: small frozen facts, one class each.
+
+`AgentEvent` comes from the session (the agent side), `LegEvent` from the leg (the telephone side).
+Times are nanoseconds of one monotonic clock, passed in by the shell that received the bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NewType
+
+from telbridge.audio.formats import AudioFormat
+
+ReplyId = NewType("ReplyId", int)
+"""One reply of the agent, numbered by the protocol from 1 within its session."""
+
+
+class Ending(Enum):
+    """Why a call or one of its sides ended: a closed set, fit for a metric's label."""
+
+    CALLER_HUNG_UP = "caller_hung_up"
+    CALLER_CANCELLED = "caller_cancelled"
+    """The caller gave up before the call was answered."""
+    AGENT_HUNG_UP = "agent_hung_up"
+    AGENT_UNREACHABLE = "agent_unreachable"
+    """The session never became ready: refused, timed out, no network."""
+    AGENT_REFUSED = "agent_refused"
+    """The API refused our credentials or our configuration."""
+    AGENT_LOST = "agent_lost"
+    """The session broke after it had been ready."""
+    MEDIA_TIMEOUT = "media_timeout"
+    """No RTP came from the caller for the leg's media time-out."""
+    LEG_FAILED = "leg_failed"
+    """The telephone side broke: transport error, refused re-INVITE, no codec in common."""
+    DRAINED = "drained"
+    """The worker was asked to stop and the deadline passed."""
+    INTERNAL_ERROR = "internal_error"
+    """A bug of ours; the log has the traceback."""
+
+
+# ---------------------------------------------------------------- agent side
+
+
+@dataclass(frozen=True, slots=True)
+class SessionReady:
+    """The API acknowledged the configuration; uplink audio may flow."""
+
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class AgentAudio:
+    """Speech of the agent, in the session's downlink format; any length, any speed."""
+
+    reply: ReplyId
+    audio: bytes
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyAudioDone:
+    """No more audio will come for this reply: its tail may be played out."""
+
+    reply: ReplyId
+
+
+class ReplyStatus(Enum):
+    """How the API says a reply ended."""
+
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    INCOMPLETE = "incomplete"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyDone:
+    """The API is done with a reply. That says nothing of what was heard."""
+
+    reply: ReplyId
+    status: ReplyStatus
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CallerStartedSpeaking:
+    """The API hears the caller. `interrupts`: whatever is being played must stop now."""
+
+    at_ns: int
+    interrupts: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CallerStoppedSpeaking:
+    """The API decided that the caller's turn is over."""
+
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallerTranscript:
+    """What the caller said, as the API understood it; may come after the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentTranscript:
+    """What a reply has said so far, from its start. More than was heard, if the reply was cut."""
+
+    reply: ReplyId
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The agent asks for a tool; its result goes back by `tool_call_id`."""
+
+    tool_call_id: str
+    name: str
+    arguments: str
+    """JSON as the API sent it, not parsed."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentError:
+    """The API complained. The session stays open unless the shell says otherwise."""
+
+    code: str
+    message: str
+    """May hold user data: never logged at info."""
+    at_setup: bool = False
+    """The configuration was refused: the call cannot go on with this session."""
+
+
+@dataclass(frozen=True, slots=True)
+class BadMessage:
+    """The API broke its contract: not JSON, a missing field, audio of an unknown reply."""
+
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A message type that we do not know; counted, never an error."""
+
+    type: str
+
+
+AgentEvent = (
+    SessionReady
+    | AgentAudio
+    | ReplyAudioDone
+    | ReplyDone
+    | CallerStartedSpeaking
+    | CallerStoppedSpeaking
+    | CallerTranscript
+    | AgentTranscript
+    | ToolCall
+    | AgentError
+    | BadMessage
+    | Unknown
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnd:
+    """How a session's run ended."""
+
+    ending: Ending
+    detail: str = ""
+    """For the log: close code and reason, or the exception's text. No secret."""
+
+
+# ---------------------------------------------------------------- telephone side
+
+
+@dataclass(frozen=True, slots=True)
+class CallFacts:
+    """What is known of a call when it arrives."""
+
+    call_id: str
+    """Ours: short, unique, in every log line and record."""
+    ingress: str
+    """Kind of leg: "sip", later "twilio" …"""
+    caller: str
+    called: str
+    peer: str
+    """Address of the peer, host:port."""
+    wire_format: AudioFormat
+    """What goes over the telephone's wire, as far as the offer tells."""
+    signalling_id: str = ""
+    """The peer's own id of the call (SIP: Call-ID)."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LegAnswered:
+    """The answer was acknowledged and media can flow both ways."""
+
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dtmf:
+    """One key. `duration_ms` is 0 where the peer does not tell."""
+
+    digit: str
+    method: str
+    """"rfc4733" | "info"."""
+    duration_ms: int
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The peer put us on hold (RFC 3264 §8.4): it takes no audio for now."""
+
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The peer took us back from hold."""
+
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class LegEnded:
+    """The telephone side is over. The last event of a leg, and it always comes."""
+
+    ending: Ending
+    at_ns: int
+    detail: str = ""
+
+
+LegEvent = LegAnswered | Dtmf | Held | Resumed | LegEnded
+
+
+@dataclass(frozen=True, slots=True)
+class LegQuality:
+    """RTP statistics at the end of a leg (RFC 3550 §6.4); from our point of view."""
+
+    codec: str
+    rx_packets: int
+    rx_lost: int
+    rx_discarded: int
+    rx_jitter_ms: float
+    tx_packets: int
+    tx_lost: int
+    tx_jitter_ms: float
+    rtt_ms: float | None

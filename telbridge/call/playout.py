@@ -1,0 +1,265 @@
+"""The downlink buffer with its ledger: what has been heard, what is queued, what was thrown away.
+
+Agents send speech faster than it is spoken, in bursts of any size; the telephone takes one frame at a
+time at its own clock. Playout stands between them. It reads no clock: who pulls a frame has played it.
+
+What a reply holds is never copied or re-sliced: its chunks stay as they came, behind one read offset, and a
+frame is a window on the chunk, except where it spans two.
+
+Unit: bytes of the leg's format inside, whole samples outside.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from telbridge.audio.fade import fade_in, fade_out, fade_samples
+from telbridge.audio.formats import AudioFormat
+from telbridge.call.events import ReplyId
+
+PATIENCE_FRAMES: Final = 2
+"""At the start of a reply, a chunk shorter than a frame waits so long for more before it is played alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The fate of one reply's audio at a flush, in samples at the leg's rate."""
+
+    reply: ReplyId
+    heard_samples: int
+    discarded_samples: int
+    rate_hz: int
+
+    @property
+    def heard_ms(self) -> int:
+        """Milliseconds that left towards the caller, rounded down."""
+        return self.heard_samples * 1000 // self.rate_hz
+
+    @property
+    def discarded_ms(self) -> int:
+        return self.discarded_samples * 1000 // self.rate_hz
+
+
+@dataclass(slots=True)
+class PlayoutTotals:
+    """What became of all audio of the call so far, and how often the queue ran dry within a reply."""
+
+    heard_samples: int = 0
+    discarded_samples: int = 0
+    """Thrown away at a flush, or come too late for a reply that had been cut."""
+    underruns: int = 0
+    underrun_frames: int = 0
+    """Frames of silence that stood inside a reply."""
+
+
+@dataclass(slots=True)
+class _Reply:
+    id: ReplyId
+    chunks: deque[bytes] = field(default_factory=deque)
+    offset: int = 0
+    """Bytes already taken from the first chunk."""
+    queued: int = 0
+    pulled: int = 0
+    complete: bool = False
+    dry_frames: int = 0
+    """Frames of silence since this reply, once begun, ran dry."""
+
+
+class Playout:
+    """One call's downlink queue.
+
+    Replies are played in the order of their first audio. `pull` gives exactly one frame at a time.
+    """
+
+    def __init__(self, audio_format: AudioFormat, frame_ms: int) -> None:
+        self.format: Final = audio_format
+        self.frame_bytes: Final = audio_format.bytes_for_ms(frame_ms)
+        self.totals: Final = PlayoutTotals()
+        self.playing: ReplyId | None = None
+        """The reply whose audio is in the frame pulled last; None if that was silence."""
+        self._silence: Final = audio_format.silence(audio_format.samples_in(self.frame_bytes))
+        self._replies: deque[_Reply] = deque()
+        self._queued = 0
+        self._highest = ReplyId(0)
+        self._cut_through = ReplyId(0)
+        self._last: bytes | memoryview | None = None
+        self._fade: bytes | None = None
+        self._waited = 0
+
+    # ------------------------------------------------------------ in
+
+    def append(self, reply: ReplyId, audio: bytes) -> bool:
+        """Queue audio of a reply. False, and the audio is discarded, if that reply was cut by a flush."""
+        if reply <= self._cut_through:
+            self.totals.discarded_samples += self.format.samples_in(len(audio))
+            return False
+        if audio:
+            entry = self._entry(reply)
+            entry.chunks.append(audio)
+            entry.queued += len(audio)
+            self._queued += len(audio)
+        return True
+
+    def complete(self, reply: ReplyId) -> None:
+        """No more audio will come for this reply: its last, shorter frame may be played."""
+        for entry in self._replies:
+            if entry.id == reply:
+                entry.complete = True
+        self._drop_played()
+
+    def flush(self) -> list[Heard]:
+        """Drop what is queued, at once; the next frame holds a fade of at most `FADE_MS`, then silence.
+
+        One `Heard` a reply cut short, in the order of playing: a reply heard to its end gives none, one
+        not begun gives zero. Audio that comes later for any of them is discarded.
+        """
+        if self.playing is not None and self._fade is None:
+            self._fade = self._fade_of_upcoming()
+        heard = [self._cut(entry) for entry in self._replies]
+        self._cut_through = self._highest
+        self._replies.clear()
+        self._queued = 0
+        self._waited = 0
+        return heard
+
+    # ------------------------------------------------------------ out
+
+    def pull(self) -> bytes | memoryview:
+        """One frame. A memoryview is a window on the agent's own audio, valid as long as it is held."""
+        if self._fade is not None:
+            fade, self._fade = self._fade, None
+            return self._quiet(fade)
+        available = self._ready_bytes()
+        if available == 0:
+            return self._starve()
+        entry = self._replies[0]
+        resumed = entry.dry_frames > 0
+        if resumed:
+            self.totals.underruns += 1
+            self.totals.underrun_frames += entry.dry_frames
+            entry.dry_frames = 0
+        self._waited = 0
+        self.playing = entry.id
+        frame = self._take(min(available, self.frame_bytes))
+        if resumed:
+            frame = fade_in(bytes(frame), self.format)
+        self._last = frame
+        if available < self.frame_bytes:
+            return self._end_within(bytes(frame))
+        return frame
+
+    @property
+    def queued_ms(self) -> int:
+        """Speech waiting to be played."""
+        return int(self.format.ms_in(self._queued))
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is queued and nothing was being played."""
+        return self._queued == 0 and self.playing is None and self._fade is None
+
+    # ------------------------------------------------------------ inside
+
+    def _entry(self, reply: ReplyId) -> _Reply:
+        if self._replies and self._replies[-1].id == reply:
+            return self._replies[-1]
+        for entry in self._replies:
+            if entry.id == reply:
+                return entry
+        self._replies.append(_Reply(reply))
+        self._highest = max(self._highest, reply)
+        return self._replies[-1]
+
+    def _ready_bytes(self) -> int:
+        """Bytes that may be played now: a whole frame, or the rest of what is complete, or nothing yet."""
+        ready = 0
+        for entry in self._replies:
+            ready += entry.queued
+            if ready >= self.frame_bytes:
+                return self.frame_bytes
+            if not entry.complete:
+                sounding = self._last is not None
+                return ready if sounding or self._waited >= PATIENCE_FRAMES else 0
+        return ready
+
+    def _starve(self) -> bytes | memoryview:
+        """Silence, after a fade if there was sound."""
+        if self._replies and self._replies[0].queued:
+            self._waited += 1
+        if self._replies and self._replies[0].pulled:
+            self._replies[0].dry_frames += 1
+        if self._last is not None:
+            return self._quiet(fade_out(b"", self._last_sample(), self.format))
+        self.playing = None
+        return self._silence
+
+    def _take(self, count: int) -> bytes | memoryview:
+        """`count` bytes off the queue: a window on one chunk, or a copy where chunks meet."""
+        entry = self._replies[0]
+        head = entry.chunks[0]
+        if len(head) - entry.offset >= count:
+            taken: bytes | memoryview = memoryview(head)[entry.offset : entry.offset + count]
+            self._advance(entry, count)
+        else:
+            joined = bytearray()
+            while len(joined) < count:
+                self._drop_played()
+                entry = self._replies[0]
+                head = entry.chunks[0]
+                piece = memoryview(head)[entry.offset : entry.offset + count - len(joined)]
+                joined += piece
+                self._advance(entry, len(piece))
+            taken = bytes(joined)
+        self._drop_played()
+        return taken
+
+    def _advance(self, entry: _Reply, count: int) -> None:
+        entry.offset += count
+        if entry.offset == len(entry.chunks[0]):
+            entry.chunks.popleft()
+            entry.offset = 0
+        entry.queued -= count
+        entry.pulled += count
+        self._queued -= count
+        self.totals.heard_samples += self.format.samples_in(count)
+
+    def _drop_played(self) -> None:
+        while self._replies and self._replies[0].complete and not self._replies[0].queued:
+            self._replies.popleft()
+
+    def _cut(self, entry: _Reply) -> Heard:
+        discarded = self.format.samples_in(entry.queued)
+        self.totals.discarded_samples += discarded
+        return Heard(entry.id, self.format.samples_in(entry.pulled), discarded, self.format.rate_hz)
+
+    def _fade_of_upcoming(self) -> bytes:
+        """The fade after a flush is made of the words that would have come: they count as heard."""
+        wanted = fade_samples(self.format) * self.format.sample_bytes
+        entry = self._replies[0] if self._replies else None
+        upcoming = b""
+        if entry is not None and entry.id == self.playing and entry.queued:
+            head = entry.chunks[0]
+            upcoming = bytes(memoryview(head)[entry.offset : entry.offset + wanted])
+            self._advance(entry, len(upcoming))
+        return fade_out(upcoming, self._last_sample(), self.format)
+
+    def _last_sample(self) -> bytes:
+        size = self.format.sample_bytes
+        return bytes(self._last[-size:]) if self._last is not None else self._silence[:size]
+
+    def _end_within(self, words: bytes) -> bytes:
+        """A frame in which speech ends: the words, then a fade, which may reach into the next frame."""
+        audio = words + fade_out(b"", self._last_sample(), self.format)
+        self._last = None
+        self._fade = audio[self.frame_bytes :] or None
+        return self._padded(audio)
+
+    def _quiet(self, ending: bytes) -> bytes:
+        self.playing = None
+        self._last = None
+        return self._padded(ending)
+
+    def _padded(self, audio: bytes) -> bytes:
+        return (audio + self._silence)[: self.frame_bytes]

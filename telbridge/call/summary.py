@@ -1,0 +1,31 @@
+"""What is kept of a call when it is over; the raw material of its record."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from telbridge.call.events import CallFacts, Ending, LegQuality
+from telbridge.call.playout import PlayoutTotals
+from telbridge.call.turns import Turn
+
+
+@dataclass(slots=True)
+class CallSummary:
+    """Durations are ms since the call arrived; None where the point was never reached."""
+
+    facts: CallFacts
+    ending: Ending
+    detail: str
+    duration_ms: float
+    answered_ms: float | None
+    session_ready_ms: float | None
+    turns: list[Turn]
+    playout: PlayoutTotals
+    """In samples at the leg's rate, which is `rate_hz`."""
+    rate_hz: int
+    quality: LegQuality | None
+    uplink_dropped_ms: int
+    dtmf_count: int
+    faults: Counter[str] = field(default_factory=Counter)
+    """Complaints about the session by kind: bad messages, unknown types, errors."""

@@ -1,0 +1,50 @@
+"""`telbridge serve`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import typer
+
+from telbridge.config import ConfigErrors, Settings, load
+from telbridge.ops import logging
+from telbridge.serving.children import ChildFailed
+from telbridge.serving.supervisor import Supervisor
+
+log = structlog.get_logger()
+
+
+def serve(
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Settings file (TOML). Default: all defaults.")
+    ] = None,
+) -> None:
+    """Answer phone calls until SIGTERM or Ctrl-C; a second one does not wait for live calls.
+
+    Without settings: SIP on UDP and TCP 5060, calls from loopback and private networks, the embedded agent.
+    """
+    try:
+        settings = load(config)
+    except ConfigErrors as errors:
+        typer.echo(str(errors), err=True)
+        raise typer.Exit(1) from None
+    logging.configure(settings.log.level, settings.log.format, process="supervisor")
+    try:
+        asyncio.run(Supervisor(settings, lambda ready: _announce(settings, ready)).run())
+    except ChildFailed as error:
+        typer.echo(f"telbridge: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _announce(settings: Settings, ready: Mapping[str, Any]) -> None:
+    log.info(
+        "serving",
+        sip=ready["sip"],
+        agent=settings.call.agent,
+        records=str(settings.records.file()),
+        pjsua2=ready["pjsua2"],
+    )

@@ -1,0 +1,291 @@
+"""All settings: one TOML file, environment overrides, one clear line for each mistake.
+
+`TELBRIDGE__SIP__PORT=5070` overrides `sip.port`. A secret never stands in the file, only where it is.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from telbridge.agent.settings import AgentSettings
+from telbridge.legs.sip.settings import SipSettings
+from telbridge.sessions.openai_settings import OpenAISettings
+
+ENV_PREFIX: Final = "TELBRIDGE__"
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigError:
+    """One mistake, as its author should read it."""
+
+    file: str
+    key: str
+    what: str
+    instead: str
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.file, self.key, self.what, self.instead) if part)
+
+
+class ConfigErrors(Exception):
+    """Everything that is wrong, not only the first."""
+
+    def __init__(self, errors: list[ConfigError]) -> None:
+        super().__init__("\n".join(str(error) for error in errors))
+        self.errors = errors
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SecretRef(_Section):
+    """Where a secret is to be found; resolved when it is needed, never printed."""
+
+    env: Annotated[str | None, Field(description="name of an environment variable that holds the secret")] = (
+        None
+    )
+    file: Annotated[
+        Path | None, Field(description="path of a file that holds the secret and nothing else")
+    ] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secret_in_the_file(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise ValueError('a secret must not stand here: write { env = "NAME" } or { file = "/path" }')
+        return value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> SecretRef:
+        if (self.env is None) == (self.file is None):
+            raise ValueError('needs exactly one source: write { env = "NAME" } or { file = "/path" }')
+        return self
+
+    def resolve(self, key: str, environ: Mapping[str, str] = os.environ) -> str:
+        """The secret. ConfigErrors naming `key` if it is not there."""
+        if self.env is not None:
+            if secret := environ.get(self.env, "").strip():
+                return secret
+            raise ConfigErrors(
+                [ConfigError("settings", key, f"{self.env} is not set", f"export {self.env}=…")]
+            )
+        assert self.file is not None
+        try:
+            return self.file.read_text("utf-8").strip()
+        except OSError as error:
+            problem = ConfigError("settings", key, f"{self.file}: {error.strerror}", "name a readable file")
+            raise ConfigErrors([problem]) from error
+
+
+class OpenAISection(OpenAISettings):
+    """[openai_realtime]: the API's own settings, and where its key is."""
+
+    api_key: Annotated[SecretRef, Field(description="where the API key is")] = SecretRef(env="OPENAI_API_KEY")
+
+
+class CallSection(_Section):
+    """[call]: what every call gets."""
+
+    agent: Annotated[
+        Literal["local", "openai_realtime"],
+        Field(description='"local" (the embedded agent, no key needed) or an agent API'),
+    ] = "local"
+    greeting: Annotated[
+        str, Field(description='what the agent says first; "" for an agent that waits', max_length=2000)
+    ] = "Hello, this is telbridge. How can I help you?"
+    greeting_verbatim: Annotated[
+        bool, Field(description="true: say the greeting word by word; false: greet in this sense")
+    ] = True
+    apology_wav: Annotated[
+        Path | None, Field(description="WAV that is played when the agent fails; default: our own")
+    ] = None
+    connect_timeout_s: Annotated[
+        float, Field(gt=0, le=30, description="seconds for the agent's WebSocket to open")
+    ] = 4.0
+    setup_timeout_s: Annotated[
+        float, Field(gt=0, le=30, description="seconds for the agent to accept its configuration")
+    ] = 4.0
+    reply_timeout_s: Annotated[
+        float, Field(gt=0, le=120, description="seconds of silence after which an agent counts as lost")
+    ] = 12.0
+
+
+class RecordsSection(_Section):
+    """[records]: one line a call."""
+
+    path: Annotated[Path | None, Field(description="file of the call records (JSON Lines)")] = None
+    transcripts: Annotated[bool, Field(description="keep what was said in the record")] = True
+
+    def file(self, environ: Mapping[str, str] = os.environ) -> Path:
+        """The file: as set, or in the user's state folder (XDG base directory specification)."""
+        if self.path is not None:
+            return self.path
+        state = environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+        return Path(state) / "telbridge" / "calls.jsonl"
+
+
+class LogSection(_Section):
+    """[log]."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Field(description="least level that is logged")
+    ] = "info"
+    format: Annotated[
+        Literal["auto", "console", "json"], Field(description='"auto": console on a terminal, else JSON')
+    ] = "auto"
+
+
+class ServeSection(_Section):
+    """[serve]: processes."""
+
+    drain_s: Annotated[
+        float, Field(ge=0, le=86_400, description="seconds that live calls get to end after SIGTERM")
+    ] = 30.0
+
+
+class Settings(_Section):
+    """The whole file."""
+
+    sip: SipSettings = SipSettings()
+    call: CallSection = CallSection()
+    local_agent: AgentSettings = AgentSettings()
+    openai_realtime: OpenAISection = OpenAISection()
+    records: RecordsSection = RecordsSection()
+    log: LogSection = LogSection()
+    serve: ServeSection = ServeSection()
+
+
+def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from a file (or none: the defaults) and the environment. Raises ConfigErrors."""
+    tree = _read(path) if path else {}
+    overrides = dict(_overrides(environ))
+    for keys, raw in overrides.items():
+        _put(tree, keys, _value(raw))
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigErrors(
+            [_explain(fault, str(path or "settings"), overrides) for fault in error.errors()]
+        ) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        problem = ConfigError(str(path), "", error.strerror or "cannot be read", "name a readable TOML file")
+    except UnicodeDecodeError:
+        problem = ConfigError(str(path), "", "is not UTF-8", "save it as UTF-8")
+    except tomllib.TOMLDecodeError as error:
+        problem = ConfigError(str(path), "", f"is not TOML: {error}", "see https://toml.io for the syntax")
+    raise ConfigErrors([problem])
+
+
+def _overrides(environ: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str]]:
+    for name, raw in sorted(environ.items()):
+        if name.startswith(ENV_PREFIX):
+            yield tuple(name.removeprefix(ENV_PREFIX).lower().split("__")), raw
+
+
+def _value(raw: str) -> Any:
+    """An override is TOML where it parses as such (numbers, lists, tables), else the text itself."""
+    try:
+        return tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        return raw
+
+
+def _put(tree: dict[str, Any], keys: tuple[str, ...], value: Any) -> None:
+    for key in keys[:-1]:
+        inner = tree.setdefault(key, {})
+        if not isinstance(inner, dict):
+            return
+        tree = inner
+    tree[keys[-1]] = value
+
+
+# -------------------------------------------------------------------- from pydantic's words to ours
+
+
+def _explain(fault: Any, file: str, overrides: Mapping[tuple[str, ...], str]) -> ConfigError:
+    loc: tuple[str | int, ...] = fault["loc"]
+    path = tuple(str(part) for part in loc)
+    for keys in overrides:
+        if path[: len(keys)] == keys:
+            file = "environment " + ENV_PREFIX + "__".join(keys).upper()
+    what, instead = _words(fault, loc)
+    return ConfigError(file, _dotted(loc), what, instead)
+
+
+def _dotted(loc: tuple[str | int, ...]) -> str:
+    text = ""
+    for part in loc:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _words(fault: Any, loc: tuple[str | int, ...]) -> tuple[str, str]:
+    kind, context = fault["type"], fault.get("ctx", {})
+    if kind == "extra_forbidden":
+        return "no such setting", _nearest(str(loc[-1]), _names(loc[:-1]))
+    if kind == "missing":
+        return "is missing", _wanted(loc)
+    if kind == "value_error":
+        what, _, instead = str(context["error"]).partition(": ")
+        return what, instead or _wanted(loc)
+    if kind == "literal_error":
+        return f"{fault['input']!r} is not accepted", f"write {context['expected']}"
+    if kind in ("model_type", "dict_type"):
+        return "is a table", f"write [{_dotted(loc)}] and its settings below" if loc else "write key = value"
+    message = fault["msg"][0].lower() + fault["msg"][1:]
+    return f"{fault['input']!r}: {message}", _wanted(loc)
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean `{close[0]}`?"
+    return f"known here: {', '.join(known)}" if known else "remove it"
+
+
+def _names(loc: tuple[str | int, ...]) -> list[str]:
+    model = _model_at(loc)
+    return list(model.model_fields) if model else []
+
+
+def _wanted(loc: tuple[str | int, ...]) -> str:
+    """The description of the setting, from its field."""
+    names = [part for part in loc if isinstance(part, str)]
+    model = _model_at(tuple(names[:-1]))
+    field = model.model_fields.get(names[-1]) if model and names else None
+    return field.description if field and field.description else "see docs/settings.md"
+
+
+def _model_at(loc: tuple[str | int, ...]) -> type[BaseModel] | None:
+    model: type[BaseModel] = Settings
+    for part in loc:
+        field = model.model_fields.get(str(part))
+        inner = next(_models(field.annotation), None) if field else None
+        if inner is None:
+            return None
+        model = inner
+    return model
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and not typing.get_args(annotation):
+        if issubclass(annotation, BaseModel):
+            yield annotation
+        return
+    for inner in typing.get_args(annotation):
+        yield from _models(inner)

@@ -1,0 +1,1 @@
+"""The telephone side: one leg kind a peer."""

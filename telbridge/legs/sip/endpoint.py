@@ -1,0 +1,341 @@
+"""The SIP endpoint of a process: listens, hands each new call over as a leg, moves all audio at one tick."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from telbridge.audio.formats import PCMU_8K
+from telbridge.call.events import CallFacts, Ending
+from telbridge.legs.sip.access import AccessPolicy
+from telbridge.legs.sip.edge import Edge, response
+from telbridge.legs.sip.gate import Gate
+from telbridge.legs.sip.leg import LegParts, SipLeg
+from telbridge.legs.sip.library import Library, SipUnavailable, load
+from telbridge.legs.sip.message import Invite, offered_codec, parse_invite
+from telbridge.legs.sip.ports import FRAME_MS, Way, choose_way, new_port
+from telbridge.legs.sip.settings import SipSettings
+from telbridge.legs.sip.stack import open_stack, verify_gate
+from telbridge.legs.sip.sweeper import BridgeSweeper
+from telbridge.legs.sip.tcp_filter import TcpFilter
+from telbridge.legs.sip.ticker import Ticker
+
+MAX_FRAMES_DUE: Final = 10
+"""After a longer stall the rest is skipped: the peer's jitter buffer would throw it away anyway."""
+EVENTS_AT_ONCE_NS: Final = 8_000_000
+"""A burst of SIP messages may take so much of a tick; the rest waits, audio does not."""
+STOP_PATIENCE_S: Final = 2.5
+RETRY_AFTER_S: Final = 5
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the endpoint counts since its start."""
+
+    calls_offered: int = 0
+    calls_refused_full: int = 0
+    calls_refused_draining: int = 0
+    calls_refused_codec: int = 0
+    strangers_dropped: int = 0
+    """SIP messages."""
+    stranger_connections_dropped: int = 0
+    """Packets that would have opened a TCP connection."""
+    frames_skipped: int = 0
+    """20 ms each, for all calls at once: the loop was stalled longer than a catch-up makes sense."""
+    bugs: int = 0
+
+
+class SipEndpoint:
+    """One a process at a time: pjsua's state is global. Everything runs on the loop that called `start`."""
+
+    _running: SipEndpoint | None = None
+
+    def __init__(
+        self,
+        settings: SipSettings,
+        on_call: Callable[[SipLeg], None],
+        log: Any,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._settings, self._on_call, self._log, self._clock = settings, on_call, log, clock
+        self._library: Library = load()
+        self._counters = Counters()
+        self._legs: dict[int, SipLeg] = {}
+        self._refused: dict[int, Any] = {}
+        self._dropped: list[int] = []
+        self._draining = False
+        self._emptied: asyncio.Event | None = None
+        self._way: Way = "stream"
+        self._endpoint: Any = None
+        self._account: Any = None
+        self._gate: Gate | None = None
+        self._tcp_filter: TcpFilter | None = None
+        self._sweeper: BridgeSweeper | None = None
+        self._edge: Edge | None = None
+        self._ticker: Ticker | None = None
+        cap = self._library.build.max_calls
+        wanted = settings.max_calls or cap
+        self._max_calls = min(wanted, cap)
+        if wanted > cap:
+            log.warning(
+                "sip_max_calls_clamped", wanted=wanted, max_calls=cap, pjsua2=str(self._library.build)
+            )
+
+    # ---------------------------------------------------------------- what the process sees
+
+    @property
+    def max_calls(self) -> int:
+        return self._max_calls
+
+    @property
+    def live_calls(self) -> int:
+        return sum(not leg.over for leg in self._legs.values())
+
+    @property
+    def counters(self) -> Counters:
+        self._refresh_counters()
+        return self._counters
+
+    def describe(self) -> dict[str, str | int]:
+        """For a log or status line; known before `start`, but for the way of the audio."""
+        settings = self._settings
+        return {
+            "pjsua2": str(self._library.build),
+            "max_calls": self._max_calls,
+            "audio": self._way,
+            "sip": f"{settings.host}:{settings.port}/{'+'.join(sorted(settings.transports))}",
+        }
+
+    def start(self) -> None:
+        """Listen. SipUnavailable with one line if that cannot be; nothing is left behind then."""
+        if SipEndpoint._running is not None:
+            raise RuntimeError("one SIP endpoint a process: stop the other first")
+        SipEndpoint._running = self
+        self._loop = asyncio.get_running_loop()
+        self._edge = Edge(self._library.pj, self._bug)
+        try:
+            self._open()
+        except Exception as error:
+            self._close()
+            if isinstance(error, self._library.pj.Error):
+                raise SipUnavailable(f"SIP does not start: {error.reason}") from error
+            raise
+        self._ticker = Ticker(FRAME_MS * 1_000_000, self._tick)
+        self._log.info("sip_listening", **self.describe())
+
+    def drain(self) -> None:
+        """No new calls: 503 with Retry-After; OPTIONS too answers 503. Live calls go on."""
+        self._draining = True
+        if self._gate:
+            self._gate.draining = True
+
+    async def stop(self) -> None:
+        """End every call, then the library; bounded, safe twice."""
+        if SipEndpoint._running is not self:
+            return
+        self.drain()
+        for leg in list(self._legs.values()):
+            leg.end(Ending.DRAINED, status=503)
+        if self._legs or self._refused:
+            self._emptied = asyncio.Event()
+            try:
+                await asyncio.wait_for(self._emptied.wait(), STOP_PATIENCE_S)
+            except TimeoutError:
+                self._log.warning("sip_stop_left_calls", calls=len(self._legs) + len(self._refused))
+        self._close()
+
+    # ---------------------------------------------------------------- edge.EndpointWatcher
+
+    def incoming_call(self, parameters: Any) -> None:
+        assert self._edge is not None
+        call = self._edge.Call(self._account, parameters.callId)
+        invite = parse_invite(parameters.rdata.wholeMsg)
+        codec = offered_codec(invite.offer) if invite.offer is not None else PCMU_8K
+        if self._draining:
+            self._counters.calls_refused_draining += 1
+            self._refuse(call, 503, RETRY_AFTER_S)
+        elif codec is None:
+            self._counters.calls_refused_codec += 1
+            self._log.info("sip_call_refused", status=488, why="neither PCMU nor PCMA offered")
+            self._refuse(call, 488)
+        elif self.live_calls >= self._max_calls:
+            self._counters.calls_refused_full += 1
+            self._log.warning("sip_call_refused", status=503, why="no free slot", max_calls=self._max_calls)
+            self._refuse(call, 503, RETRY_AFTER_S)
+        else:
+            facts = _facts(invite, parameters.rdata.srcAddress, codec)
+            self._counters.calls_offered += 1
+            self._admit(call, facts)
+
+    def call_rejected(self, parameters: Any) -> None:
+        """The library refused by itself; 486 is its answer when all compiled slots are taken."""
+        if parameters.statusCode != self._library.pj.PJSIP_SC_BUSY_HERE or parameters.callId >= 0:
+            return
+        self._counters.calls_refused_full += 1
+        self._log.warning("sip_call_refused", status=486, why="no free slot", pjsua2=str(self._library.build))
+
+    def drop_later(self, leg: SipLeg) -> None:
+        self._dropped.append(id(leg))
+
+    # ---------------------------------------------------------------- inside
+
+    def _admit(self, call: Any, facts: CallFacts) -> None:
+        leg = SipLeg(
+            LegParts(
+                facts=facts,
+                pj=self._library.pj,
+                call=call,
+                port=new_port(self._library, self._way),
+                line=self,
+                loop=self._loop,
+                clock=self._clock,
+                log=self._log.bind(call_id=facts.call_id),
+                media_timeout_s=self._settings.media_timeout_s,
+            )
+        )
+        call.watcher = leg
+        self._legs[id(leg)] = leg
+        try:
+            self._on_call(leg)
+        except Exception:  # noqa: BLE001 - the wall between calls
+            self._bug("on_call")
+            leg.end(Ending.INTERNAL_ERROR, status=500)
+
+    def _refuse(self, call: Any, status: int, retry_after_s: int | None = None) -> None:
+        call.watcher = refused = _Refused(call, self._library.pj, self._refused_over)
+        self._refused[id(refused)] = refused
+        refused.answer(status, retry_after_s)
+
+    def _refused_over(self, refused: _Refused) -> None:
+        self._dropped.append(id(refused))
+
+    def _tick(self, due: int) -> None:
+        frames = min(due, MAX_FRAMES_DUE)
+        self._counters.frames_skipped += due - frames
+        now_ns = self._clock()
+        for leg in list(self._legs.values()):
+            try:
+                leg.tick(frames, now_ns)
+            except Exception:  # noqa: BLE001 - the wall between calls
+                self._bug("tick", call_id=leg.facts.call_id)
+                leg.end(Ending.INTERNAL_ERROR)
+        self._pump()
+        if self._sweeper:
+            self._sweeper.tick(self._endpoint, len(self._legs))
+
+    def _pump(self) -> None:
+        enough_ns = time.monotonic_ns() + EVENTS_AT_ONCE_NS
+        while self._endpoint.libHandleEvents(0) > 0 and time.monotonic_ns() < enough_ns:
+            pass
+        while self._dropped:
+            key = self._dropped.pop()
+            if gone := self._legs.pop(key, None) or self._refused.pop(key, None):
+                # The last reference to the pjsua2 call goes here, outside its own callback.
+                gone.release()
+        if self._emptied and not self._legs and not self._refused:
+            self._emptied.set()
+
+    def _refresh_counters(self) -> None:
+        if self._gate:
+            self._counters.strangers_dropped = self._gate.strangers_dropped
+        if self._tcp_filter:
+            self._counters.stranger_connections_dropped = self._tcp_filter.dropped
+
+    def _bug(self, where: str, **context: Any) -> None:
+        self._counters.bugs += 1
+        self._log.exception("sip_bug", where=where, **context)
+
+    def _open(self) -> None:
+        assert self._edge is not None
+        endpoint = self._endpoint = self._edge.Endpoint()
+        endpoint.watcher = self
+        policy = AccessPolicy(self._settings.allow, trust_private=self._settings.trust_private)
+
+        def initialised() -> None:
+            self._way = choose_way(self._library, self._settings.audio)
+            self._gate = Gate(self._library.native, policy, self._log, self._clock)
+            self._gate.draining = self._draining
+
+        account = self._account = self._edge.Account()
+        open_stack(self._library.pj, endpoint, account, self._settings, lambda: self._way, initialised)
+        assert self._gate is not None
+        verify_gate(self._gate, endpoint, self._settings)
+        if self._way == "stream":
+            self._sweeper = BridgeSweeper(self._library.native)
+        if "tcp" in self._settings.transports:
+            try:
+                self._tcp_filter = TcpFilter(self._settings.host, self._settings.port, policy.networks)
+            except OSError as error:
+                # The gate still drops what strangers say; they can only hold connections open.
+                self._log.warning("sip_tcp_filter_missing", why=str(error))
+        account.watcher = self
+
+    def _close(self) -> None:
+        if self._ticker:
+            self._ticker.stop()
+            self._ticker = None
+        self._sweeper = None
+        for gone in (*self._legs.values(), *self._refused.values()):
+            gone.release()
+        self._legs.clear()
+        self._refused.clear()
+        self._dropped.clear()
+        account, self._account = self._account, None
+        if account is not None:
+            account.watcher = None
+            account.shutdown()
+            del account
+        self._refresh_counters()
+        if self._tcp_filter is not None:
+            self._tcp_filter.close()
+            self._tcp_filter = None
+        endpoint, self._endpoint = self._endpoint, None
+        if endpoint is not None:
+            endpoint.watcher = None
+            # Without this flag it sleeps for a second.
+            endpoint.libDestroy(self._library.pj.PJSUA_DESTROY_NO_RX_MSG)
+            del endpoint
+        # Only now: the library called into it until the end.
+        self._gate = None
+        SipEndpoint._running = None
+
+
+class _Refused:
+    """A call that never becomes a leg: kept until the library is done with it."""
+
+    def __init__(self, call: Any, pj: Any, over: Callable[[_Refused], None]) -> None:
+        self._call, self._pj, self._over = call, pj, over
+
+    def answer(self, status: int, retry_after_s: int | None) -> None:
+        self._call.answer(response(self._pj, status, retry_after_s))
+
+    def release(self) -> None:
+        self._call.watcher = None
+        self._call = None
+
+    def call_state_changed(self) -> None:
+        if self._call.getInfo().state == self._pj.PJSIP_INV_STATE_DISCONNECTED:
+            self._over(self)
+
+    def media_state_changed(self) -> None: ...
+    def stream_created(self, parameters: Any) -> None: ...
+    def stream_destroyed(self) -> None: ...
+    def offer_received(self, parameters: Any) -> None: ...
+    def dtmf(self, parameters: Any) -> None: ...
+
+
+def _facts(invite: Invite, peer: str, codec: Any) -> CallFacts:
+    return CallFacts(
+        call_id=secrets.token_hex(5),
+        ingress="sip",
+        caller=invite.caller,
+        called=invite.called,
+        peer=peer,
+        wire_format=codec,
+        signalling_id=invite.call_id,
+        headers=invite.headers,
+    )

@@ -1,0 +1,55 @@
+"""Keys from the library's DTMF reports: one `Dtmf` a key, with its length where the peer tells it.
+
+RFC 4733 events are reported at their start, at each update and at their end. The key counts at its end; when
+the three end packets are lost, at the next key or after a while.
+"""
+
+from __future__ import annotations
+
+from telbridge.call.events import Dtmf
+
+IS_UPDATE = 1
+IS_END = 2
+"""PJMEDIA_STREAM_DTMF_IS_UPDATE and _IS_END (pjmedia/stream.h)."""
+LOST_END_NS = 400_000_000
+"""Updates come every 20 to 50 ms: after so long without one the end was lost."""
+_UNKNOWN_DURATION = 0xFFFFFFFF
+_MAX_DURATION_MS = 60_000
+_KEYS = frozenset("0123456789*#ABCD")
+
+
+class KeyWatch:
+    """Pure: reports in, keys out."""
+
+    def __init__(self) -> None:
+        self._down: Dtmf | None = None
+        self._seen_at_ns = 0
+
+    def seen(self, digit: str, duration_ms: int, flags: int, now_ns: int, *, from_info: bool) -> list[Dtmf]:
+        digit = digit.upper()
+        if digit not in _KEYS:
+            return []
+        if not 0 <= duration_ms <= _MAX_DURATION_MS:
+            duration_ms = 0
+        if from_info:
+            return [Dtmf(digit, "info", duration_ms, now_ns)]
+        done = []
+        if self._down and not flags & IS_UPDATE:
+            done.append(self._down)
+            self._down = None
+        key = Dtmf(digit, "rfc4733", duration_ms, now_ns)
+        if flags & IS_END:
+            # A second end of the same key (its update flag set, nothing down) says nothing new.
+            if self._down or not flags & IS_UPDATE:
+                done.append(key)
+            self._down = None
+        elif self._down or not flags & IS_UPDATE:
+            self._down, self._seen_at_ns = key, now_ns
+        return done
+
+    def overdue(self, now_ns: int) -> list[Dtmf]:
+        """The key whose end was lost, if there is one."""
+        if self._down is None or now_ns - self._seen_at_ns < LOST_END_NS:
+            return []
+        key, self._down = self._down, None
+        return [key]

@@ -1,0 +1,291 @@
+"""One inbound SIP call as the call's telephone side."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Final, Protocol
+
+from telbridge.audio.formats import PCM_8K, AudioFormat
+from telbridge.call.events import (
+    CallFacts,
+    Ending,
+    Held,
+    LegAnswered,
+    LegEnded,
+    LegEvent,
+    LegQuality,
+    Resumed,
+)
+from telbridge.call.ports import Media
+from telbridge.legs.sip.edge import response
+from telbridge.legs.sip.keys import KeyWatch
+from telbridge.legs.sip.message import offered_codec
+from telbridge.legs.sip.ports import FRAME_BYTES, FRAME_MS, AudioPort
+from telbridge.legs.sip.quality import QualityBook
+
+SIP_FORMAT: Final[AudioFormat] = PCM_8K
+HANG_UP_PATIENCE_S: Final = 2.0
+"""A caller that vanished never answers our BYE: the call does not wait 32 s (RFC 3261 timer F) for that."""
+_SILENCE: Final = memoryview(bytes(FRAME_BYTES))
+
+
+class Line(Protocol):
+    """What a leg does to its endpoint."""
+
+    def drop_later(self, leg: SipLeg) -> None:
+        """The library is done with this call: release it, but not inside its own callback."""
+
+
+@dataclass(frozen=True, slots=True)
+class LegParts:
+    """What the endpoint gives to a new leg."""
+
+    facts: CallFacts
+    pj: Any
+    call: Any
+    port: AudioPort
+    line: Line
+    loop: asyncio.AbstractEventLoop
+    clock: Callable[[], int]
+    log: Any
+    media_timeout_s: float
+
+
+class _State(Enum):
+    ARRIVED = auto()
+    ANSWERED = auto()
+    """200 sent; the caller has not acknowledged it, or there is no stream yet."""
+    TALKING = auto()
+    ENDING = auto()
+    """We asked the library to end it."""
+    OVER = auto()
+    """LegEnded is out. The library may still wait for its last response."""
+
+
+class SipLeg:
+    """Implements `telbridge.call.ports.Leg`; also the watcher of its pjsua2 call (edge.CallWatcher)."""
+
+    def __init__(self, parts: LegParts) -> None:
+        self.facts: CallFacts = parts.facts
+        self._pj, self._call, self._port, self._line = parts.pj, parts.call, parts.port, parts.line
+        self._loop, self._clock, self._log = parts.loop, parts.clock, parts.log
+        self._state = _State.ARRIVED
+        self._confirmed = False
+        self._held = False
+        self._media: Media | None = None
+        self._on_event: Callable[[LegEvent], None] | None = None
+        self._early_events: list[LegEvent] = []
+        self._ending: tuple[Ending, str] | None = None
+        self._impatient: asyncio.TimerHandle | None = None
+        self._quality = QualityBook()
+        self._keys = KeyWatch()
+        self._media_timeout_ns = int(parts.media_timeout_s * 1e9)
+        self._heard_packets = -1
+        self._heard_at_ns = 0
+        self._next_check_ns = 0
+
+    # ---------------------------------------------------------------- call.ports.Leg
+
+    @property
+    def format(self) -> AudioFormat:
+        return SIP_FORMAT
+
+    @property
+    def frame_ms(self) -> int:
+        return FRAME_MS
+
+    def attach(self, media: Media, on_event: Callable[[LegEvent], None]) -> None:
+        self._media, self._on_event = media, on_event
+        for event in self._early_events:
+            self._loop.call_soon(on_event, event)
+        self._early_events.clear()
+
+    def ring(self) -> None:
+        if self._state is _State.ARRIVED:
+            self._respond(180)
+
+    def answer(self) -> None:
+        if self._state is _State.ARRIVED and self._respond(200):
+            self._state = _State.ANSWERED
+
+    def reject(self, status: int, *, retry_after_s: int | None = None) -> None:
+        if self._state is _State.ARRIVED:
+            self._ending = self._ending or (Ending.AGENT_HUNG_UP, f"refused with {status}")
+            if self._respond(status, retry_after_s=retry_after_s):
+                self._enter_ending()
+
+    def hang_up(self) -> None:
+        self.end(Ending.AGENT_HUNG_UP)
+
+    def flush(self) -> None:
+        """Nothing waits behind the leg: each frame leaves when it is taken."""
+
+    def quality(self) -> LegQuality | None:
+        if self._call is not None and self._port.live:
+            return self._quality.with_live(self._call)
+        return self._quality.total()
+
+    # ---------------------------------------------------------------- for the endpoint
+
+    @property
+    def over(self) -> bool:
+        return self._state is _State.OVER
+
+    def end(self, ending: Ending, detail: str = "", *, status: int = 480) -> None:
+        """End it for this reason; an unanswered call is refused with `status`."""
+        if self._state in (_State.ENDING, _State.OVER) or self._call is None:
+            return
+        self._ending = self._ending or (ending, detail)
+        # Once hangup() runs, the library destroys the stream without a word (call->hanging_up).
+        self._forget_stream()
+        self._enter_ending()
+        try:
+            self._call.hangup(response(self._pj, status))
+        except self._pj.Error as error:
+            self._log.warning("sip_hang_up_failed", why=error.reason)
+
+    def tick(self, frames: int, now_ns: int) -> None:
+        """`frames` times 20 ms, both ways."""
+        port = self._port
+        if self._state is not _State.TALKING or self._media is None:
+            # What came between our 200 and the ACK must not become lasting delay.
+            for _ in range(frames):
+                port.read()
+            return
+        media = self._media
+        for _ in range(frames):
+            heard = port.read()
+            media.uplink(_SILENCE if heard is None else heard, now_ns)
+            # The callback may have ended the leg. A caller on hold takes nothing: the agent's words wait.
+            if port.live and not self._held:
+                port.write(media.downlink(now_ns))
+        for key in self._keys.overdue(now_ns):
+            self._emit(key)
+        if now_ns >= self._next_check_ns:
+            self._watch_media(now_ns)
+
+    def release(self) -> Any:
+        """Hand out the pjsua2 call, to be destroyed; the leg keeps nothing of the library."""
+        call, self._call = self._call, None
+        if call is not None:
+            call.watcher = None
+        self._port.close()
+        self._finish()
+        return call
+
+    # ---------------------------------------------------------------- edge.CallWatcher
+
+    def call_state_changed(self) -> None:
+        info = self._call.getInfo()
+        if info.state == self._pj.PJSIP_INV_STATE_CONFIRMED:
+            self._confirmed = True
+            self._start_talking()
+        elif info.state == self._pj.PJSIP_INV_STATE_DISCONNECTED:
+            self._forget_stream()
+            if self._ending is None:
+                self._ending = self._why_ended(info)
+            self._finish()
+            self._line.drop_later(self)
+
+    def media_state_changed(self) -> None:
+        # A nested object does not keep the one around it alive: `info` must outlive `lines`.
+        info = self._call.getInfo()
+        lines = info.media
+        if any(line.audioConfSlot >= 0 for line in lines):
+            self._port.stream_active(self._call)
+        held = any(line.status == self._pj.PJSUA_CALL_MEDIA_REMOTE_HOLD for line in lines)
+        if held != self._held:
+            self._held = held
+            now_ns = self._clock()
+            self._emit(Held(now_ns) if held else Resumed(now_ns))
+        self._start_talking()
+
+    def stream_created(self, parameters: Any) -> None:
+        if self._state not in (_State.ENDING, _State.OVER):
+            self._quality.stream_created(int(parameters.streamIdx))
+            self._port.stream_created(parameters)
+            self._start_talking()
+
+    def offer_received(self, parameters: Any) -> None:
+        # By itself the library says 500. An empty offer (a re-INVITE without SDP) asks for ours.
+        sdp = parameters.offer.wholeSdp
+        if sdp and offered_codec(sdp) is None:
+            parameters.statusCode = self._pj.PJSIP_SC_NOT_ACCEPTABLE_HERE
+
+    def stream_destroyed(self) -> None:
+        self._forget_stream()
+
+    def dtmf(self, parameters: Any) -> None:
+        now_ns = self._clock()
+        from_info = parameters.method == self._pj.PJSUA_DTMF_METHOD_SIP_INFO
+        for key in self._keys.seen(
+            parameters.digit, parameters.duration, parameters.flags, now_ns, from_info=from_info
+        ):
+            self._emit(key)
+
+    # ---------------------------------------------------------------- inside
+
+    def _start_talking(self) -> None:
+        if self._state is _State.ANSWERED and self._confirmed and self._port.live:
+            self._state = _State.TALKING
+            now_ns = self._clock()
+            self._heard_at_ns = now_ns
+            self._emit(LegAnswered(now_ns))
+
+    def _respond(self, status: int, *, retry_after_s: int | None = None) -> bool:
+        if self._call is None:
+            return False
+        try:
+            self._call.answer(response(self._pj, status, retry_after_s))
+        except self._pj.Error as error:
+            self._log.warning("sip_response_failed", status=status, why=error.reason)
+            self.end(Ending.LEG_FAILED, error.reason, status=500)
+            return False
+        return True
+
+    def _watch_media(self, now_ns: int) -> None:
+        """Hang up on a caller that vanished. On hold there may be no RTP; session timers watch over that."""
+        self._next_check_ns = now_ns + min(self._media_timeout_ns // 4, 1_000_000_000)
+        packets = self._quality.packets_heard(self._call) if self._port.live else self._heard_packets
+        if packets != self._heard_packets or self._held:
+            self._heard_packets, self._heard_at_ns = packets, now_ns
+        elif now_ns - self._heard_at_ns >= self._media_timeout_ns:
+            silent_s = (now_ns - self._heard_at_ns) / 1e9
+            self.end(Ending.MEDIA_TIMEOUT, f"no RTP for {silent_s:.1f} s")
+
+    def _forget_stream(self) -> None:
+        if self._port.live:
+            self._quality.keep(self._call)
+            self._port.stream_gone()
+
+    def _enter_ending(self) -> None:
+        if self._state is not _State.OVER:
+            self._state = _State.ENDING
+            self._impatient = self._loop.call_later(HANG_UP_PATIENCE_S, self._finish)
+
+    def _finish(self) -> None:
+        """LegEnded, exactly once."""
+        if self._state is _State.OVER:
+            return
+        self._state = _State.OVER
+        if self._impatient is not None:
+            self._impatient.cancel()
+        ending, detail = self._ending or (Ending.LEG_FAILED, "")
+        self._emit(LegEnded(ending, self._clock(), detail))
+
+    def _why_ended(self, info: Any) -> tuple[Ending, str]:
+        status = int(info.lastStatusCode)
+        if self._state is _State.ARRIVED and status == self._pj.PJSIP_SC_REQUEST_TERMINATED:
+            return Ending.CALLER_CANCELLED, ""
+        if status == self._pj.PJSIP_SC_OK:
+            return Ending.CALLER_HUNG_UP, ""
+        return Ending.LEG_FAILED, f"{status} {info.lastReason}"
+
+    def _emit(self, event: LegEvent) -> None:
+        if self._on_event is None:
+            self._early_events.append(event)
+        else:
+            self._loop.call_soon(self._on_event, event)

@@ -1,0 +1,259 @@
+"""A leg's audio in frames of 20 ms, linear 8 kHz: two ways behind one interface.
+
+`StreamPort` drives the stream's own pjmedia_port from the loop's tick. `CallbackPort` is the fallback:
+pjmedia's clock thread calls it, a short queue stands between. One port a leg, for all its streams.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections import deque
+from functools import cache
+from typing import Any, Final, Literal, Protocol
+
+from telbridge.audio.formats import PCM_8K
+from telbridge.legs.sip.library import Library
+
+FRAME_MS: Final = 20
+FRAME_SAMPLES: Final = PCM_8K.rate_hz * FRAME_MS // 1000
+FRAME_BYTES: Final = PCM_8K.bytes_for_ms(FRAME_MS)
+QUEUED_FRAMES: Final = 3
+"""Between pjmedia's clock and ours; when full the oldest goes, so that the delay cannot grow."""
+
+_NONE: Final = 0
+_AUDIO: Final = 1
+
+Way = Literal["stream", "callback"]
+
+
+class AudioPort(Protocol):
+    """What a leg needs of its audio. All of it is called on the loop's thread."""
+
+    @property
+    def live(self) -> bool:
+        """There is a stream to read from and write to."""
+
+    def stream_created(self, parameters: Any) -> None: ...
+
+    def stream_active(self, call: Any) -> None:
+        """The negotiated stream runs; from `onCallMediaState`."""
+
+    def stream_gone(self) -> None:
+        """The stream dies with the running callback: nothing of it may be touched again."""
+
+    def read(self) -> memoryview | None:
+        """The caller's next 20 ms, valid until the next `read`; None while there is nothing."""
+
+    def write(self, frame: bytes | memoryview) -> None:
+        """20 ms for the caller. ValueError if it is not FRAME_BYTES long."""
+
+    def close(self) -> None:
+        """Let go of everything of the library's; only `live` may be asked after that."""
+
+
+class _Frame(ctypes.Structure):
+    """struct pjmedia_frame (pjmedia/frame.h)."""
+
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("buf", ctypes.c_void_p),
+        ("size", ctypes.c_size_t),
+        ("timestamp", ctypes.c_uint64),
+        ("bit_info", ctypes.c_uint32),
+    )
+
+
+class StillFrame:
+    """A frame to be filled and thrown away."""
+
+    def __init__(self) -> None:
+        self._audio = (ctypes.c_ubyte * FRAME_BYTES)()
+        self._frame = _Frame(_NONE, ctypes.addressof(self._audio), FRAME_BYTES, 0, 0)
+
+    def reference(self) -> Any:
+        self._frame.type, self._frame.size = _NONE, FRAME_BYTES
+        return ctypes.byref(self._frame)
+
+
+class StreamPort:
+    """The two ends of a stream, through its C pointer."""
+
+    def __init__(self, native: ctypes.CDLL) -> None:
+        self._get, self._put = _frame_functions(native)
+        self._pointer: int | None = None
+        rx, tx = (ctypes.c_ubyte * FRAME_BYTES)(), (ctypes.c_ubyte * FRAME_BYTES)()
+        self._rx_view, self._tx_view = memoryview(rx).cast("B"), memoryview(tx).cast("B")
+        self._rx = _Frame(_NONE, ctypes.addressof(rx), FRAME_BYTES, 0, 0)
+        self._tx = _Frame(_AUDIO, ctypes.addressof(tx), FRAME_BYTES, 0, 0)
+        self._rx_ref, self._tx_ref = ctypes.byref(self._rx), ctypes.byref(self._tx)
+
+    @property
+    def live(self) -> bool:
+        return self._pointer is not None
+
+    def stream_created(self, parameters: Any) -> None:
+        parameters.destroyPort = False
+        self._pointer = int(parameters.pPort)
+
+    def stream_active(self, call: Any) -> None:
+        pass
+
+    def stream_gone(self) -> None:
+        self._pointer = None
+
+    def read(self) -> memoryview | None:
+        if self._pointer is None:
+            return None
+        self._rx.size = FRAME_BYTES
+        self._get(self._pointer, self._rx_ref)
+        return self._rx_view if self._rx.type == _AUDIO and self._rx.size == FRAME_BYTES else None
+
+    def write(self, frame: bytes | memoryview) -> None:
+        self._tx_view[:] = frame
+        if self._pointer is not None:
+            self._tx.type, self._tx.size = _AUDIO, FRAME_BYTES
+            self._tx.timestamp += FRAME_SAMPLES
+            self._put(self._pointer, self._tx_ref)
+
+    def close(self) -> None:
+        self.stream_gone()
+
+
+class CallbackPort:
+    """The same through pjmedia's conference bridge and an AudioMediaPort."""
+
+    def __init__(self, pj: Any) -> None:
+        self._media = _media_port_class(pj)()
+        self._stream: Any = None
+
+    @property
+    def live(self) -> bool:
+        return self._stream is not None
+
+    def stream_created(self, parameters: Any) -> None:
+        parameters.destroyPort = False
+
+    def stream_active(self, call: Any) -> None:
+        self._stream = call.getAudioMedia(-1)
+        self._stream.startTransmit(self._media)
+        self._media.startTransmit(self._stream)
+
+    def stream_gone(self) -> None:
+        self._stream = None
+        self._media.heard.clear()
+
+    def read(self) -> memoryview | None:
+        try:
+            return memoryview(self._media.heard.popleft())
+        except IndexError:
+            return None
+
+    def write(self, frame: bytes | memoryview) -> None:
+        if len(frame) != FRAME_BYTES:
+            raise ValueError(f"{len(frame)} octets are no frame of {FRAME_BYTES}")
+        self._media.to_say.append(bytes(frame))
+
+    def close(self) -> None:
+        # A media port that outlives libDestroy aborts the process.
+        self._stream = self._media = None
+
+
+@cache
+def _media_port_class(pj: Any) -> Any:
+    """The class that pjmedia's clock thread calls; its base exists only once pjsua2 is loaded."""
+
+    class MediaPort(pj.AudioMediaPort):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.heard: deque[bytes] = deque(maxlen=QUEUED_FRAMES)
+            self.to_say: deque[bytes] = deque(maxlen=QUEUED_FRAMES)
+            self._out = pj.ByteVector(bytes(FRAME_BYTES))
+            layout = pj.MediaFormatAudio()
+            layout.init(pj.PJMEDIA_FORMAT_PCM, PCM_8K.rate_hz, 1, FRAME_MS * 1000, 16)
+            self.createPort("telbridge", layout)
+
+        # Both bodies do nothing that can raise but run out of memory: there is no way to report from here.
+        def onFrameReceived(self, frame: Any) -> None:
+            if frame.type == _AUDIO and (octets := _octets(frame.buf)):
+                self.heard.append(octets)
+
+        def onFrameRequested(self, frame: Any) -> None:
+            if self.to_say:
+                start, _ = _span(self._out)
+                ctypes.memmove(start, self.to_say.popleft(), FRAME_BYTES)
+                frame.type, frame.size, frame.buf = _AUDIO, FRAME_BYTES, self._out
+
+    return MediaPort
+
+
+def _span(vector: Any) -> tuple[int, int]:
+    """Begin and end of a std::vector<unsigned char>: its first two pointers (libstdc++ and libc++ alike)."""
+    begin, end = (ctypes.c_void_p * 2).from_address(int(vector.this))
+    return begin or 0, end or 0
+
+
+def _octets(vector: Any) -> bytes | None:
+    start, end = _span(vector)
+    return ctypes.string_at(start, FRAME_BYTES) if end - start == FRAME_BYTES else None
+
+
+def choose_way(library: Library, wanted: Literal["auto", "stream", "callback"]) -> Way:
+    """ "stream" where the C functions are there and do what they should, else "callback"; after libInit.
+
+    RuntimeError if `wanted` is "stream" and it does not work.
+    """
+    if wanted == "callback":
+        return "callback"
+    fault = _stream_fault(library.native)
+    if fault is None:
+        return "stream"
+    if wanted == "stream":
+        raise RuntimeError(f"the stream port does not work with {library.build}: {fault}")
+    return "callback"
+
+
+def new_port(library: Library, way: Way) -> AudioPort:
+    return StreamPort(library.native) if way == "stream" else CallbackPort(library.pj)
+
+
+def _frame_functions(native: ctypes.CDLL) -> tuple[Any, Any]:
+    functions = native.pjmedia_port_get_frame, native.pjmedia_port_put_frame
+    for function in functions:
+        function.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
+        function.restype = ctypes.c_int
+    return functions
+
+
+def _stream_fault(native: ctypes.CDLL) -> str | None:
+    """Reads one frame from a null port of pjmedia's into a guarded frame: does the struct lie as we think?"""
+    try:
+        get, _ = _frame_functions(native)
+        new_pool, new_null = native.pjsua_pool_create, native.pjmedia_null_port_create
+        release, destroy = native.pj_pool_release, native.pjmedia_port_destroy
+    except AttributeError as error:
+        return str(error)
+    new_pool.restype = ctypes.c_void_p
+    new_pool.argtypes = (ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t)
+    new_null.argtypes = (ctypes.c_void_p, *[ctypes.c_uint] * 4, ctypes.c_void_p)
+    release.argtypes = destroy.argtypes = (ctypes.c_void_p,)
+    pool = new_pool(b"selfcheck", 1000, 1000)
+    port = ctypes.c_void_p()
+    if not pool or new_null(pool, PCM_8K.rate_hz, 1, FRAME_SAMPLES, 16, ctypes.byref(port)):
+        return "no null port to be had"
+    guard = 64
+    memory = (ctypes.c_ubyte * (ctypes.sizeof(_Frame) + guard)).from_buffer_copy(
+        b"\x5a" * (ctypes.sizeof(_Frame) + guard)
+    )
+    frame = _Frame.from_buffer(memory)
+    audio = (ctypes.c_ubyte * (FRAME_BYTES + guard)).from_buffer_copy(b"\x5a" * (FRAME_BYTES + guard))
+    frame.type, frame.buf, frame.size, frame.timestamp = _NONE, ctypes.addressof(audio), FRAME_BYTES, 1000
+    status = get(port, ctypes.byref(frame))
+    destroy(port)
+    release(pool)
+    sane = (
+        status == 0
+        and (frame.type, frame.size, frame.timestamp) == (_AUDIO, FRAME_BYTES, 1000 + FRAME_SAMPLES)
+        and bytes(audio) == bytes(FRAME_BYTES) + b"\x5a" * guard
+        and bytes(memory)[ctypes.sizeof(_Frame) :] == b"\x5a" * guard
+    )
+    return None if sane else "struct pjmedia_frame is not what this code knows"

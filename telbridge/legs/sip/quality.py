@@ -1,0 +1,67 @@
+"""RTP statistics of a leg, over all the streams that its re-INVITEs brought."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from telbridge.call.events import LegQuality
+
+
+class QualityBook:
+    """Adds up the streams that ended; a live one is added on demand."""
+
+    def __init__(self) -> None:
+        self._kept: LegQuality | None = None
+        self._index = 0
+
+    def stream_created(self, index: int) -> None:
+        """`index`: which media line of the session the live stream belongs to."""
+        self._index = index
+
+    def keep(self, call: Any) -> None:
+        """The call's stream dies now."""
+        self._kept = self.with_live(call)
+
+    def with_live(self, call: Any) -> LegQuality | None:
+        live = _read(call, self._index)
+        if live is None or self._kept is None:
+            return live or self._kept
+        kept = self._kept
+        return replace(
+            live,
+            rx_packets=kept.rx_packets + live.rx_packets,
+            rx_lost=kept.rx_lost + live.rx_lost,
+            rx_discarded=kept.rx_discarded + live.rx_discarded,
+            tx_packets=kept.tx_packets + live.tx_packets,
+            tx_lost=kept.tx_lost + live.tx_lost,
+            rtt_ms=live.rtt_ms if live.rtt_ms is not None else kept.rtt_ms,
+        )
+
+    def total(self) -> LegQuality | None:
+        return self._kept
+
+    def packets_heard(self, call: Any) -> int:
+        """RTP packets received on the live stream."""
+        # A nested object does not keep the one around it alive.
+        stat = call.getStreamStat(self._index)
+        return int(stat.rtcp.rxStat.pkt)
+
+
+def _read(call: Any, index: int) -> LegQuality | None:
+    try:
+        stat, info = call.getStreamStat(index), call.getStreamInfo(index)
+    except Exception:  # noqa: BLE001 - pjsua2's Error, which only exists at run time: the stream is gone
+        return None
+    received, sent, rtcp = stat.rtcp.rxStat, stat.rtcp.txStat, stat.rtcp
+    return LegQuality(
+        codec=str(info.codecName).lower(),
+        rx_packets=int(received.pkt),
+        rx_lost=int(received.loss),
+        rx_discarded=int(received.discard),
+        rx_jitter_ms=received.jitterUsec.last / 1000,
+        tx_packets=int(sent.pkt),
+        tx_lost=int(sent.loss),
+        tx_jitter_ms=sent.jitterUsec.last / 1000,
+        rtt_ms=rtcp.rttUsec.last / 1000 if rtcp.rttUsec.n else None,
+    )

@@ -1,0 +1,79 @@
+"""[sip]: where we listen, who may call, how media is bound."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from telbridge import __version__
+
+
+class SipSettings(BaseModel):
+    """What the SIP endpoint of one process is told."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: Annotated[str, Field(description="IPv4 address to listen on, for SIP and RTP")] = "0.0.0.0"
+    port: Annotated[int, Field(ge=1, le=65535, description="SIP port, the same for UDP and TCP")] = 5060
+    transports: Annotated[
+        frozenset[Literal["udp", "tcp"]], Field(min_length=1, description='any of "udp", "tcp"')
+    ] = frozenset({"udp", "tcp"})
+    rtp_port_first: Annotated[int, Field(ge=1024, le=65534, description="first UDP port for media")] = 20_000
+    rtp_port_last: Annotated[int, Field(ge=1025, le=65535, description="last UDP port for media")] = 29_999
+    public_address: Annotated[
+        str | None, Field(description="IPv4 address that callers must use, when a NAT stands before us")
+    ] = None
+    media_timeout_s: Annotated[
+        float, Field(gt=0, le=3600, description="seconds without RTP after which a caller counts as gone")
+    ] = 30.0
+    max_calls: Annotated[
+        int | None, Field(ge=1, description="most calls at a time; default: what the installed pjsua2 can")
+    ] = None
+    trust_private: Annotated[
+        bool, Field(description="true: whoever calls from a loopback or private address may")
+    ] = True
+    allow: Annotated[
+        tuple[IPv4Network | IPv6Network, ...],
+        Field(description='networks that may call besides, as ["203.0.113.0/24"]'),
+    ] = ()
+    user_agent: Annotated[
+        str, Field(max_length=100, pattern=r"^[\x20-\x7e]*$", description="User-Agent header of our messages")
+    ] = f"telbridge/{__version__}"
+    audio: Annotated[
+        Literal["auto", "stream", "callback"],
+        Field(description='way of the audio: "auto" takes the stream port where it works'),
+    ] = "auto"
+
+    @field_validator("host", "public_address")
+    @classmethod
+    def _ipv4(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            address = ip_address(value)
+        except ValueError:
+            raise ValueError(f"{value!r} is no IP address: write a number, as 192.0.2.10") from None
+        if not isinstance(address, IPv4Address):
+            raise ValueError("IPv6 is not supported here: write an IPv4 address")
+        return str(address)
+
+    @field_validator("allow", mode="before")
+    @classmethod
+    def _networks(cls, value: object) -> object:
+        if not isinstance(value, (list, tuple)):
+            return value
+        networks = []
+        for item in value:
+            try:
+                networks.append(ip_network(item))
+            except ValueError as error:
+                raise ValueError(f"{error}: write a network as 203.0.113.0/24") from None
+        return tuple(networks)
+
+    @model_validator(mode="after")
+    def _port_range(self) -> SipSettings:
+        if self.rtp_port_last - self.rtp_port_first < 1:
+            raise ValueError("rtp_port_last is not above rtp_port_first: a call takes two ports")
+        return self

@@ -1,0 +1,15 @@
+"""What supervisor and worker tell each other: JSON lines on the worker's stdin and stdout."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from telbridge.config import Settings
+
+
+class WorkerStart(BaseModel):
+    """The first line on a worker's stdin. Secrets are references: the worker resolves them itself."""
+
+    settings: Settings
+    agent_url: str | None
+    """WebSocket of the embedded agent, where it runs."""

@@ -1,0 +1,101 @@
+"""`telbridge serve`: the parent of the embedded agent and of the workers. It carries no call itself."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import structlog
+
+from telbridge.config import Settings
+from telbridge.serving.children import Child, ChildFailed
+from telbridge.serving.messages import WorkerStart
+
+log = structlog.get_logger()
+
+AGENT_STOP_S: Final = 5.0
+WORKER_GRACE_S: Final = 10.0
+"""On top of the drain time: BYEs go out, records are written, pjsua2 ends."""
+
+
+class Supervisor:
+    """Starts the processes in their order, tells when they serve, and ends them in the reverse order."""
+
+    def __init__(self, settings: Settings, on_ready: Callable[[Mapping[str, Any]], None]) -> None:
+        self._settings, self._on_ready = settings, on_ready
+        self._stop = asyncio.Event()
+        self._agent_port = settings.local_agent.port
+        self._agent_ready = asyncio.Event()
+        self._agent = Child("agent", self._agent_arguments)
+        self._worker = Child(
+            "worker", lambda: ["-m", "telbridge.serving.worker"], first_line=self._worker_start
+        )
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT; a second signal ends live calls at once. Raises ChildFailed."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        try:
+            await self._start()
+            self._on_ready(self._worker.ready)
+            await self._stop.wait()
+            log.info("draining", limit_s=self._settings.serve.drain_s)
+        finally:
+            await self._end(loop)
+
+    def stop(self) -> None:
+        """As a SIGTERM does."""
+        self._stop.set()
+
+    async def _end(self, loop: asyncio.AbstractEventLoop) -> None:
+        hurry = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, hurry.set)
+        drain = asyncio.create_task(self._worker.stop(self._settings.serve.drain_s + WORKER_GRACE_S))
+        hurried = asyncio.create_task(hurry.wait())
+        await asyncio.wait([drain, hurried], return_when=asyncio.FIRST_COMPLETED)
+        if not drain.done():
+            log.warning("drain_cut_short")
+            self._worker.terminate()
+        await drain
+        hurried.cancel()
+        await self._agent.stop(AGENT_STOP_S)
+
+    def _agent_arguments(self) -> list[str]:
+        """A restarted agent takes the port it had, so that the workers still find it."""
+        settings = self._settings.local_agent.model_copy(update={"port": self._agent_port})
+        return [
+            "-m",
+            "telbridge.agent",
+            "--exit-with-parent",
+            f"--log-level={self._settings.log.level}",
+            f"--settings={settings.model_dump_json()}",
+        ]
+
+    async def _start(self) -> None:
+        """Both children at once: most of their start is the loading of modules."""
+        try:
+            async with asyncio.TaskGroup() as starting:
+                if self._settings.call.agent == "local":
+                    starting.create_task(self._start_agent())
+                starting.create_task(self._worker.start())
+        except ExceptionGroup as failures:
+            if failures.split(ChildFailed)[1] is not None:
+                raise
+            raise ChildFailed("; ".join(map(str, failures.exceptions))) from None
+
+    async def _start_agent(self) -> None:
+        await self._agent.start()
+        self._agent_port = int(self._agent.ready["port"])
+        self._agent_ready.set()
+
+    async def _worker_start(self) -> str:
+        """The worker loads its modules meanwhile, and hears where the agent is once that is known."""
+        agent_url = None
+        if self._settings.call.agent == "local":
+            await self._agent_ready.wait()
+            agent_url = f"ws://127.0.0.1:{self._agent_port}/v1/realtime"
+        return WorkerStart(settings=self._settings, agent_url=agent_url).model_dump_json()

@@ -1,0 +1,1 @@
+"""The agent side: one sans-IO protocol an API, and the one WebSocket shell that carries them."""

@@ -1,0 +1,139 @@
+"""A telephone and an agent that a test plays by hand: both sides of a call, without a network."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from telbridge.audio.formats import PCM_8K, PCMU_8K, AudioFormat
+from telbridge.call.events import (
+    AgentEvent,
+    CallFacts,
+    Ending,
+    LegAnswered,
+    LegEnded,
+    LegEvent,
+    LegQuality,
+    SessionEnd,
+)
+from telbridge.call.playout import Heard
+from telbridge.call.ports import Greeting, Media
+
+MS_NS = 1_000_000
+
+
+class HandLeg:
+    """The telephone side. `at_ms` moves the one clock that call and test share."""
+
+    format = PCM_8K
+    frame_ms = 20
+
+    def __init__(self) -> None:
+        self.facts = CallFacts("c1", "sip", "alice", "bob", "127.0.0.1:5061", PCMU_8K)
+        self.said: list[str] = []
+        self.now_ns = 0
+        self.media: Media | None = None
+        self._on_event: Callable[[LegEvent], None] | None = None
+
+    def clock(self) -> int:
+        return self.now_ns
+
+    def attach(self, media: Media, on_event: Callable[[LegEvent], None]) -> None:
+        self.media, self._on_event = media, on_event
+
+    def ring(self) -> None:
+        self.said.append("180")
+
+    def answer(self) -> None:
+        self.said.append("200")
+        asyncio.get_running_loop().call_soon(self.emit, LegAnswered(self.now_ns))
+
+    def reject(self, status: int, *, retry_after_s: int | None = None) -> None:
+        self.said.append(str(status))
+        self._end(Ending.DRAINED)
+
+    def hang_up(self) -> None:
+        if "BYE" not in self.said and "over" not in self.said:
+            self.said.append("BYE")
+            self._end(Ending.AGENT_HUNG_UP)
+
+    def _end(self, ending: Ending) -> None:
+        asyncio.get_running_loop().call_soon(self.emit, LegEnded(ending, self.now_ns))
+
+    def caller_hangs_up(self) -> None:
+        self.said.append("over")
+        self.emit(LegEnded(Ending.CALLER_HUNG_UP, self.now_ns))
+
+    def flush(self) -> None:
+        self.said.append("flush")
+
+    def quality(self) -> LegQuality | None:
+        return None
+
+    def emit(self, event: LegEvent) -> None:
+        assert self._on_event is not None
+        self._on_event(event)
+
+    def hears(self, frames: int = 1) -> bytes:
+        """Pull so many frames, 20 ms apart."""
+        assert self.media is not None
+        heard = b""
+        for _ in range(frames):
+            self.now_ns += 20 * MS_NS
+            heard += bytes(self.media.downlink(self.now_ns))
+        return heard
+
+    def speaks(self, frame: bytes) -> None:
+        assert self.media is not None
+        self.media.uplink(frame, self.now_ns)
+
+
+class HandSession:
+    """The agent side; `downlink_format` is linear so that a test can recognise samples."""
+
+    def __init__(self, uplink: AudioFormat = PCM_8K, downlink: AudioFormat = PCM_8K) -> None:
+        self.uplink_format, self.downlink_format = uplink, downlink
+        self.uplink: list[bytes] = []
+        self.greetings: list[Greeting] = []
+        self.texts: list[str] = []
+        self.heard: list[Heard] = []
+        self.reading = True
+        self.closed = False
+        self.uplink_dropped_ms = 0
+        self.emit: Callable[[AgentEvent], None] = lambda event: None
+        self._end: asyncio.Future[SessionEnd] = asyncio.get_running_loop().create_future()
+        self.running = asyncio.Event()
+
+    async def run(self, on_event: Callable[[AgentEvent], None]) -> SessionEnd:
+        self.emit = on_event
+        self.running.set()
+        return await self._end
+
+    def ends(self, ending: Ending, detail: str = "") -> None:
+        self._end.set_result(SessionEnd(ending, detail))
+
+    def breaks(self, error: Exception) -> None:
+        self._end.set_exception(error)
+
+    def send_audio(self, frame: bytes) -> None:
+        self.uplink.append(frame)
+
+    def greet(self, greeting: Greeting) -> None:
+        self.greetings.append(greeting)
+
+    def send_text(self, text: str, *, respond: bool) -> None:
+        self.texts.append(text)
+
+    def report_heard(self, heard: Sequence[Heard]) -> None:
+        self.heard += heard
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def close(self) -> None:
+        self.closed = True
+        if not self._end.done():
+            self.ends(Ending.AGENT_HUNG_UP)

@@ -1,0 +1,149 @@
+"""A real `telbridge serve` in its own processes, as an operator runs it, for tests to phone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+SERVING_S = 60.0
+
+
+def free_port() -> int:
+    """A port that is free for UDP and TCP on loopback."""
+    while True:
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
+        ):
+            udp.bind(("127.0.0.1", 0))
+            port: int = udp.getsockname()[1]
+            try:
+                tcp.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+class Bridge:
+    """A running server: its log as it is written, its records, its SIP address."""
+
+    def __init__(self, process: asyncio.subprocess.Process, port: int, records: Path) -> None:
+        self.process, self.port = process, port
+        self.log: list[dict[str, Any]] = []
+        self.stray: list[str] = []
+        """What it printed besides log lines."""
+        self._records = records
+        self._changed = asyncio.Condition()
+        self._reader = asyncio.create_task(self._read())
+
+    @property
+    def uri(self) -> str:
+        return f"sip:agent@127.0.0.1:{self.port}"
+
+    async def _read(self) -> None:
+        assert self.process.stderr is not None
+        async for line in self.process.stderr:
+            async with self._changed:
+                try:
+                    self.log.append(json.loads(line))
+                except ValueError:
+                    self.stray.append(line.decode(errors="replace"))
+                self._changed.notify_all()
+        async with self._changed:
+            self._changed.notify_all()
+
+    def logged(self, event: str, **fields: Any) -> list[dict[str, Any]]:
+        """The log lines of that event with these fields."""
+        wanted = {"event": event, **fields}
+        return [line for line in self.log if wanted.items() <= line.items()]
+
+    async def until_logged(
+        self, event: str, *, count: int = 1, within_s: float = 20.0, **fields: Any
+    ) -> list[dict[str, Any]]:
+        """Wait until so many such lines were written."""
+
+        def there() -> bool:
+            return len(self.logged(event, **fields)) >= count or self._reader.done()
+
+        try:
+            async with asyncio.timeout(within_s), self._changed:
+                await self._changed.wait_for(there)
+        except TimeoutError:
+            pass
+        lines = self.logged(event, **fields)
+        assert len(lines) >= count, f"never logged: {count} x {event} {fields}\n{self.log}\n{self.stray}"
+        return lines
+
+    async def records(self, count: int, within_s: float = 20.0) -> list[dict[str, Any]]:
+        """The records, once there are so many."""
+        await self.until_logged("call_ended", count=count, within_s=within_s)
+        return self._written()
+
+    def _written(self) -> list[dict[str, Any]]:
+        if not self._records.exists():
+            return []
+        return [json.loads(line) for line in self._records.read_text("utf-8").splitlines()]
+
+    async def stop(self) -> int:
+        """SIGTERM twice: the second does not wait for calls. Returns the exit status."""
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
+            await self.until_logged("draining")
+            if self.process.returncode is None:
+                self.process.send_signal(signal.SIGTERM)
+        try:
+            status = await asyncio.wait_for(self.process.wait(), 30)
+        except TimeoutError:
+            self.process.kill()
+            raise
+        await self._reader
+        return status
+
+
+def environment(build: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Settings as environment overrides, over an otherwise clean environment."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("TELBRIDGE__")}
+    environ["TELBRIDGE_PJSUA2"] = build
+    for section, values in settings.items():
+        for key, value in values.items():
+            raw = value if isinstance(value, str) else json.dumps(value)
+            environ[f"TELBRIDGE__{section}__{key}".upper()] = raw
+    return environ
+
+
+@asynccontextmanager
+async def serving(
+    build: str, folder: Path, settings: Mapping[str, Mapping[str, Any]] | None = None
+) -> AsyncIterator[Bridge]:
+    """`telbridge serve` on loopback with these settings over test-friendly ones."""
+    port = free_port()
+    records = folder / "calls.jsonl"
+    merged: dict[str, dict[str, Any]] = {
+        "sip": {"host": "127.0.0.1", "port": port},
+        "records": {"path": str(records)},
+        "log": {"format": "json"},
+    }
+    for section, values in (settings or {}).items():
+        merged.setdefault(section, {}).update(values)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "telbridge",
+        "serve",
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(build, merged),
+    )
+    bridge = Bridge(process, port, records)
+    try:
+        await bridge.until_logged("serving", within_s=SERVING_S)
+        yield bridge
+    finally:
+        await bridge.stop()

@@ -1,0 +1,58 @@
+"""What a caller heard, as samples."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from telbridge.caller.handle import CallHandle
+from telbridge.caller.timeline import by_timestamp
+
+RATE_HZ = 8_000
+LOUD = 300
+"""Of 32767: above the fade's tail and G.711's noise, below any speech or tone of the tests."""
+
+Samples = npt.NDArray[np.int16]
+
+
+def heard(call: CallHandle) -> Samples:
+    """All audio that came, gaps in the RTP timestamps as silence."""
+    return np.frombuffer(by_timestamp(call.received).pcm, "<i2")
+
+
+def loud_ms(samples: Samples) -> float:
+    """From the first loud sample to the last."""
+    loud = np.flatnonzero(np.abs(samples.astype(np.int32)) > LOUD)
+    return float(loud[-1] - loud[0] + 1) * 1000 / RATE_HZ if loud.size else 0.0
+
+
+def longest_quiet_ms(samples: Samples) -> float:
+    """The longest silence between loud samples."""
+    loud = np.flatnonzero(np.abs(samples.astype(np.int32)) > LOUD)
+    return float(np.diff(loud).max(initial=0)) * 1000 / RATE_HZ
+
+
+def tones_hz(samples: Samples, window_ms: int = 50) -> list[int]:
+    """The strongest frequency of each window that is loud throughout, to the nearest 20 Hz."""
+    size = RATE_HZ * window_ms // 1000
+    found = []
+    for start in range(0, len(samples) - size + 1, size):
+        window = samples[start : start + size].astype(np.float64)
+        thirds = np.array_split(np.abs(window), 5)
+        if min(part.max() for part in thirds) < LOUD:
+            continue
+        spectrum = np.abs(np.fft.rfft(window * np.hanning(size)))
+        found.append(int(np.argmax(spectrum)) * RATE_HZ // size)
+    return found
+
+
+def contains(samples: Samples, words: Samples) -> float:
+    """How well `words` is found anywhere in `samples`: normalised correlation, 1 is perfect."""
+    if len(samples) < len(words):
+        return 0.0
+    x, w = samples.astype(np.float64), words.astype(np.float64)
+    length = 1 << (len(x) + len(w)).bit_length()
+    product = np.fft.irfft(np.fft.rfft(x, length) * np.conj(np.fft.rfft(w, length)), length)
+    at = int(np.argmax(product[: len(x) - len(w) + 1]))
+    part = x[at : at + len(w)]
+    return float(part @ w / (np.linalg.norm(part) * np.linalg.norm(w) + 1e-9))

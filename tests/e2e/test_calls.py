@@ -1,0 +1,221 @@
+"""A caller phones a running telbridge: what they hear, on both builds of pjsua2."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from telbridge.audio.formats import PCMA_8K, PCMU_8K, AudioFormat
+from telbridge.caller.handle import CallFailed
+from telbridge.caller.softphone import Softphone
+from tests.e2e.bridge import Bridge, serving
+from tests.e2e.heard import LOUD, Samples, contains, heard, longest_quiet_ms, loud_ms, tones_hz
+
+ECHO = {"local_agent": {"brain": "echo"}, "call": {"greeting": '""'}}
+
+
+def scripted(folder: Path, script: str, **sections: Any) -> dict[str, Any]:
+    """Settings for an agent that follows a script."""
+    file = folder / "script.toml"
+    file.write_text(script, "utf-8")
+    return {"local_agent": {"brain": "script", "script": str(file)}, **sections}
+
+
+def noise(seconds: float) -> bytes:
+    rng = np.random.default_rng(1)
+    return (rng.standard_normal(int(8000 * seconds)) * 3000).astype("<i2").tobytes()
+
+
+@pytest.mark.parametrize("law", [PCMU_8K, PCMA_8K], ids=str)
+async def test_what_the_agent_gets_and_gives_is_the_callers_own_codes(
+    pjsua2: str, tmp_path: Path, law: AudioFormat
+) -> None:
+    """Echo brain: RTP → session → RTP. G.711 comes back code for code, so nothing was resampled."""
+    async with serving(pjsua2, tmp_path, ECHO) as bridge, Softphone("127.0.0.1") as phone:
+        call = await phone.call(bridge.uri, codecs=[law])
+        await call.wait_answered(10)
+        await call.play(bytes(8000) + noise(1.0) + bytes(8000))
+        await call.hang_up()
+        (record,) = await bridge.records(1)
+    sent = b"".join(packet.payload for packet in call.sent)
+    back = b"".join(packet.payload for packet in call.received)
+    middle = sent[8000:12000]  # the second half of the noise
+    zeros = bytes.maketrans(b"\x7f", b"\xff") if law is PCMU_8K else bytes(range(256))
+    assert middle.translate(zeros) in back
+    assert record["ending"] == "caller_hung_up"
+    assert record["codec"] == str(law)
+    assert record["underruns"] == 0
+
+
+async def test_a_reply_in_one_burst_is_played_whole_and_without_a_gap(pjsua2: str, tmp_path: Path) -> None:
+    settings = scripted(
+        tmp_path, '[[step]]\non = "request"\nreply = { tone_hz = 400, ms = 6000, words = "Hooo." }\n'
+    )
+    async with serving(pjsua2, tmp_path, settings) as bridge, Softphone("127.0.0.1") as phone:
+        call = await phone.call(bridge.uri)
+        await call.wait_answered(10)
+        await asyncio.sleep(7)  # it lasts six seconds: nothing but time passes here
+        await call.hang_up()
+        (record,) = await bridge.records(1)
+    samples = heard(call)
+    assert loud_ms(samples) == pytest.approx(6000, abs=8)
+    assert longest_quiet_ms(samples) < 2
+    assert set(tones_hz(samples)) == {400}
+    assert record["agent_heard_ms"] == 6000
+    assert record["turns"][0]["agent_text"] == "Hooo."
+
+
+TONES_HZ = [400 + 100 * key for key in range(10)]
+INTERRUPTED = "".join(
+    f'[[step]]\non = "text"\nmatch = "pressed {key}"\nreply = {{ tone_hz = {hz}, ms = 20000 }}\n'
+    for key, hz in enumerate(TONES_HZ)
+)
+INTERRUPTED += """
+[[step]]
+on = "caller_starts"
+times = 0
+event = "speech_started"
+[[step]]
+on = "caller_stops"
+times = 0
+event = "speech_stopped"
+"""
+
+
+async def test_ten_interruptions_in_a_row_leave_no_old_audio_and_tell_what_was_heard(
+    pjsua2: str, tmp_path: Path
+) -> None:
+    """Key after key asks for a tone of its own, 20 s in one burst, and the caller talks over each."""
+    settings = scripted(tmp_path, INTERRUPTED, call={"greeting": '""'})
+    async with serving(pjsua2, tmp_path, settings) as bridge, Softphone("127.0.0.1") as phone:
+        call = await phone.call(bridge.uri)
+        await call.wait_answered(10)
+        for key in range(10):
+            await call.dtmf(str(key))
+            await call.play(bytes(8000) + noise(0.2) + bytes(9600))
+        await bridge.until_logged("barge_in", count=10)
+        await call.hang_up()
+        (record,) = await bridge.records(1)
+    samples = heard(call)
+    order = tones_hz(samples)
+    assert [hz for hz, _ in groupby(order)] == TONES_HZ, "an old tone was heard again, or one was lost"
+    cuts = [turn["interruption"] for turn in record["turns"] if turn["interruption"]]
+    assert len(cuts) == 10
+    assert all(cut["heard_ms"] + cut["discarded_ms"] == pytest.approx(20_000, abs=2) for cut in cuts)
+    stretches = np.split(samples, np.flatnonzero(np.diff(_quiet_for(samples, 100)) == 1))
+    audible_ms = [loud_ms(stretch) for stretch in stretches if loud_ms(stretch)]
+    assert [cut["heard_ms"] for cut in cuts] == pytest.approx(audible_ms, abs=10)
+
+
+def _quiet_for(samples: Samples, ms: int) -> Samples:
+    """1 where nothing loud came for so long."""
+    loud = (np.abs(samples.astype(np.int32)) > LOUD).astype(np.int32)
+    return (np.convolve(loud, np.ones(8 * ms, np.int32))[: len(loud)] == 0).astype(np.int16)
+
+
+async def test_one_more_call_than_there_is_room_for_is_refused_and_the_others_go_on(
+    pjsua2: str, tmp_path: Path
+) -> None:
+    settings = {**ECHO, "sip": {"max_calls": 4}}
+    async with serving(pjsua2, tmp_path, settings) as bridge, Softphone("127.0.0.1") as phone:
+        calls = [await phone.call(bridge.uri) for _ in range(4)]
+        for call in calls:
+            await call.wait_answered(10)
+        fifth = await phone.call(bridge.uri)
+        with pytest.raises(CallFailed) as refused:
+            await fifth.wait_answered(10)
+        assert refused.value.ended.code in (486, 503)
+        for call in calls:
+            await call.play(noise(0.5) + bytes(8000))
+            await call.hang_up()
+        assert all(contains(heard(call), np.frombuffer(noise(0.5), "<i2")) > 0.9 for call in calls)
+        assert bridge.logged("sip_call_refused") or bridge.logged("sip_call_rejected"), bridge.log
+        after = await phone.call(bridge.uri)
+        await after.wait_answered(10)
+
+
+async def test_the_log_of_a_call_holds_no_number_no_word_and_no_key(any_pjsua2: str, tmp_path: Path) -> None:
+    words = '[[step]]\non = "request"\nreply = { tone_hz = 400, ms = 300, words = "Secret words." }\n'
+    settings = scripted(tmp_path, words, log={"level": "info", "format": "json"}, call={"greeting": "Sesame"})
+    async with (
+        serving(any_pjsua2, tmp_path, settings) as bridge,
+        Softphone("127.0.0.1", user="15551234567") as phone,
+    ):
+        call = await phone.call(bridge.uri.replace("agent@", "15557654321@"))
+        await call.wait_answered(10)
+        await call.dtmf("5")
+        await call.hang_up()
+        (record,) = await bridge.records(1)
+        assert (record["caller"], record["called"], record["dtmf_count"]) == ("15551234567", "15557654321", 1)
+        text = json.dumps(bridge.log) + "".join(bridge.stray)
+    for private in ("15551234567", "15557654321", "Secret", "Sesame"):
+        assert private not in text
+    of_the_call = [line for line in bridge.log if line.get("call_id") == record["call_id"]]
+    assert {"call_arrived", "answered", "call_ended"} <= {line["event"] for line in of_the_call}
+
+
+# ---------------------------------------------------------------- a server that is stopped, a part that dies
+
+
+async def test_a_draining_server_refuses_new_calls_and_ends_old_ones_at_the_deadline(
+    any_pjsua2: str, tmp_path: Path
+) -> None:
+    settings = {**ECHO, "serve": {"drain_s": 1.5}}
+    async with serving(any_pjsua2, tmp_path, settings) as bridge, Softphone("127.0.0.1") as phone:
+        call = await phone.call(bridge.uri)
+        await call.wait_answered(10)
+        bridge.process.terminate()
+        await bridge.until_logged("draining")
+        late = await phone.call(bridge.uri)
+        with pytest.raises(CallFailed) as refused:
+            await late.wait_answered(10)
+        assert (refused.value.ended.code, refused.value.ended.retry_after_s is not None) == (503, True)
+        await call.wait_ended(15)
+        assert await asyncio.wait_for(bridge.process.wait(), 15) == 0
+        (record,) = await bridge.records(1)
+    assert record["ending"] == "drained"
+
+
+async def test_when_the_agent_process_dies_the_caller_is_told_and_the_next_call_is_fine(
+    any_pjsua2: str, tmp_path: Path
+) -> None:
+    async with serving(any_pjsua2, tmp_path, ECHO) as bridge, Softphone("127.0.0.1") as phone:
+        call = await phone.call(bridge.uri)
+        await call.wait_answered(10)
+        _kill_child(bridge, "telbridge.agent")
+        await call.wait_ended(15)
+        (record,) = await bridge.records(1)
+        assert record["ending"] == "agent_lost"
+        assert loud_ms(heard(call)) > 3000, "no apology was heard"
+        await bridge.until_logged("child_restarted", child="agent")
+        again = await phone.call(bridge.uri)
+        await again.wait_answered(10)
+        await again.play(noise(0.5) + bytes(8000))
+        await again.hang_up()
+        assert contains(heard(again), np.frombuffer(noise(0.5), "<i2")) > 0.9
+
+
+async def test_a_worker_that_dies_is_replaced(any_pjsua2: str, tmp_path: Path) -> None:
+    async with serving(any_pjsua2, tmp_path, ECHO) as bridge, Softphone("127.0.0.1") as phone:
+        _kill_child(bridge, "telbridge.serving.worker")
+        await bridge.until_logged("child_restarted", child="worker")
+        call = await phone.call(bridge.uri)
+        await call.wait_answered(10)
+
+
+def _kill_child(bridge: Bridge, module: str) -> None:
+    """SIGKILL to the child of our own server that runs this module."""
+    children = Path(f"/proc/{bridge.process.pid}/task/{bridge.process.pid}/children").read_text().split()
+    for pid in map(int, children):
+        if module in Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0"):
+            os.kill(pid, signal.SIGKILL)
+            return
+    raise AssertionError(f"no child runs {module}")

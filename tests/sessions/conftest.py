@@ -1,0 +1,95 @@
+"""An OpenAI session without a network: what the server says goes in, what we say comes out."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from telbridge.audio.formats import PCMU_8K, AudioFormat
+from telbridge.call.events import AgentEvent, ReplyId
+from telbridge.call.playout import Heard
+from telbridge.sessions.openai_realtime import OpenAIRealtime
+from telbridge.sessions.openai_settings import OpenAISettings
+
+try:
+    import uvloop
+except ImportError:  # wherever it does not install
+    uvloop = None
+
+NOW_NS = 7_000_000
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The shell runs on both loops: their transports write at different moments."""
+    loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    if uvloop is not None:
+        loops["uvloop"] = uvloop.new_event_loop
+    return loops
+
+
+class OpenAISession:
+    """The protocol under test with the server's vocabulary as methods."""
+
+    def __init__(self, *, wire: AudioFormat = PCMU_8K, ready: bool = True, **settings: Any) -> None:
+        self.protocol = OpenAIRealtime(OpenAISettings(**settings), wire_format=wire, api_key="sk-secret")
+        self.all_sent: list[dict[str, Any]] = []
+        if ready:
+            self.receives("session.created", session={})
+            self.receives("session.updated", session={})
+            self.sent()
+
+    def receives(self, type: str, /, **fields: Any) -> list[AgentEvent]:
+        """A server event; returns what the call is told."""
+        message = json.dumps({"type": type, "event_id": "event_1", **fields})
+        return self.protocol.receive(message, now_ns=NOW_NS)
+
+    def sent(self) -> list[dict[str, Any]]:
+        """What we said since the last look."""
+        messages = [json.loads(message) for message in self.protocol.data_to_send()]
+        self.all_sent += messages
+        return messages
+
+    def sent_types(self) -> list[str]:
+        return [message["type"] for message in self.sent()]
+
+    def begins(self, response: str) -> list[AgentEvent]:
+        return self.receives("response.created", response={"id": response, "status": "in_progress"})
+
+    def speaks(self, response: str, audio: bytes, *, item: str = "item_1") -> list[AgentEvent]:
+        return self.receives(
+            "response.output_audio.delta",
+            response_id=response,
+            item_id=item,
+            output_index=0,
+            content_index=0,
+            delta=base64.b64encode(audio).decode(),
+        )
+
+    def ends(self, response: str, status: str = "completed", **details: Any) -> list[AgentEvent]:
+        response_fields = {"id": response, "status": status, "status_details": details or None}
+        return self.receives("response.done", response=response_fields)
+
+    def hears_the_caller(self) -> list[AgentEvent]:
+        return self.receives("input_audio_buffer.speech_started", audio_start_ms=400, item_id="item_u")
+
+    def fails(self, code: str | None, **error: Any) -> list[AgentEvent]:
+        fields = {"type": "invalid_request_error", "message": "words of the API", "code": code, **error}
+        return self.receives("error", error=fields)
+
+    def heard(self, reply: int, ms: int) -> list[tuple[str, int]]:
+        """Reports a flush at so many ms; the truncations that follow, as (item, ms)."""
+        self.protocol.report_heard([Heard(ReplyId(reply), ms * 8, 0, 8000)])
+        truncations = self.sent()
+        assert all(one["type"] == "conversation.item.truncate" for one in truncations)
+        return [(one["item_id"], one["audio_end_ms"]) for one in truncations]
+
+
+@pytest.fixture
+def openai_session() -> Callable[..., OpenAISession]:
+    return OpenAISession

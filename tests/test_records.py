@@ -1,0 +1,86 @@
+"""Records: what of a call is written, and that a failing disk costs no call."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+from structlog.testing import capture_logs
+
+from telbridge.audio.formats import PCMA_8K
+from telbridge.call.events import CallFacts, Ending, LegQuality, ReplyId
+from telbridge.call.playout import PlayoutTotals
+from telbridge.call.summary import CallSummary
+from telbridge.call.turns import Interruption, Turn
+from telbridge.ops.records import RecordFile, record_of
+
+FACTS = CallFacts("c1", "sip", "15551", "15552", "192.0.2.1:5060", PCMA_8K, signalling_id="abc@host")
+GREETING = Turn(agent_first_frame_ms=210.04, agent_text="Hello.", replies=[ReplyId(1)])
+CUT = Turn(caller_text="Stop.", interruption=Interruption(at_ms=812.26, stop_ms=18.31, heard_ms=600))
+
+
+def summary(*turns: Turn) -> CallSummary:
+    return CallSummary(
+        facts=FACTS,
+        ending=Ending.CALLER_HUNG_UP,
+        detail="",
+        duration_ms=9000.4,
+        answered_ms=21.66,
+        session_ready_ms=None,
+        turns=list(turns),
+        playout=PlayoutTotals(heard_samples=16_000, discarded_samples=800, underruns=1, underrun_frames=3),
+        rate_hz=8000,
+        quality=LegQuality("pcma", 450, 2, 0, 1.5, 449, 0, 0.4, None),
+        uplink_dropped_ms=0,
+        dtmf_count=2,
+        faults=Counter(unknown_message=1),
+    )
+
+
+def test_a_record_says_who_called_how_it_ended_and_what_was_heard() -> None:
+    at = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
+    record = record_of(summary(GREETING, CUT), transcripts=True, ended_at=at)
+    assert record["ended_at"] == "2026-11-21T09:00:00.000+00:00"
+    assert (record["caller"], record["called"], record["codec"]) == ("15551", "15552", "pcma/8000")
+    assert (record["ending"], record["answered_ms"], record["session_ready_ms"]) == (
+        "caller_hung_up",
+        21.7,
+        None,
+    )
+    assert (record["agent_heard_ms"], record["agent_discarded_ms"]) == (2000, 100)
+    assert record["rtp"]["rx_lost"] == 2
+    assert record["turns"][0]["agent_first_frame_ms"] == 210.0
+    assert record["turns"][1]["interruption"] == {
+        "at_ms": 812.3,
+        "stop_ms": 18.3,
+        "heard_ms": 600,
+        "discarded_ms": 0,
+    }
+    json.dumps(record)
+
+
+def test_turns_in_which_nothing_happened_are_left_out() -> None:
+    assert len(record_of(summary(Turn(), GREETING), transcripts=True)["turns"]) == 1
+
+
+def test_without_transcripts_the_times_stay_and_the_words_go() -> None:
+    (turn,) = record_of(summary(GREETING), transcripts=False)["turns"]
+    assert "agent_text" not in turn
+    assert turn["agent_first_frame_ms"] == 210.0
+
+
+async def test_records_are_appended_one_a_line(tmp_path: Path) -> None:
+    file = RecordFile(tmp_path / "deep" / "calls.jsonl")
+    for _ in range(2):
+        await file.write({"call_id": "c1", "caller": "Zoë"})
+    assert [json.loads(line)["caller"] for line in file.path.read_text("utf-8").splitlines()] == ["Zoë"] * 2
+
+
+async def test_a_disk_that_refuses_costs_a_log_line_and_no_call(tmp_path: Path) -> None:
+    file = RecordFile(tmp_path / "calls.jsonl")
+    file.path.mkdir()
+    with capture_logs() as lines:
+        await file.write({"call_id": "c1"})
+    assert [(line["event"], line["call_id"]) for line in lines] == [("record_lost", "c1")]
