@@ -2,7 +2,7 @@
 
 Runs the agent's process and talks to it over its WebSocket with recorded people (Debian's Asterisk prompts,
 packages asterisk-core-sounds-en-wav and, for the texts, asterisk-core-sounds-en), over G.711 μ-law in frames
-of 20 ms. Words are measured as fast as the agent takes them, everything that has to do with time in real time.
+of 20 ms. Words are measured as fast as the agent takes them, everything to do with time in real time.
 
     python bench/agent_speech.py [--texts FILE.txt.gz] [--calls 8]
 """
@@ -73,7 +73,8 @@ def telephone(samples: Samples) -> Samples:
     """300 to 3400 Hz, at the level of speech."""
     band = signal.butter(4, [300, 3400], "bandpass", fs=RATE, output="sos")
     filtered = signal.sosfilt(band, samples).astype(np.float32)
-    return filtered * np.float32(SPEECH_RMS / active_rms(filtered))
+    result: Samples = filtered * np.float32(SPEECH_RMS / active_rms(filtered))
+    return result
 
 
 def active_rms(samples: Samples) -> float:
@@ -85,7 +86,7 @@ def active_rms(samples: Samples) -> float:
 def read_prompt(name: str, text: str) -> Prompt:
     with wave.open(str(SOUNDS / f"{name}.wav"), "rb") as file:
         pcm = file.readframes(file.getnframes())
-    samples = telephone(np.frombuffer(pcm, "<i2").astype(np.float32) / 32768)
+    samples = telephone(np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(32768))
     loud = np.flatnonzero(np.abs(samples) > 0.03 * np.abs(samples).max())
     return Prompt(name, text, samples, int(loud[0]), int(loud[-1]))
 
@@ -93,7 +94,7 @@ def read_prompt(name: str, text: str) -> Prompt:
 def candidates(texts: Path) -> list[tuple[str, str]]:
     """Name and words of every prompt of 5 to 40 words without stage directions, in the file's order."""
     found = []
-    for line in gzip.open(texts, "rt", encoding="utf-8", errors="ignore"):
+    for line in gzip.decompress(texts.read_bytes()).decode("utf-8", "ignore").splitlines():
         match = re.match(r"([\w/-]+):\s+(.*\S)", line)
         if match is None or re.search(r"\[|\(|\.\.\.|Waldo", match[2]):
             continue
@@ -111,11 +112,11 @@ def select(texts: Path) -> list[Prompt]:
 
 # -- words ------------------------------------------------------------------------------------------------
 
-_ONES: Final = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen"
-).split()  # fmt: skip
-_TENS: Final = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_ONES: Final = [
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven"),
+    *("twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
+]
+_TENS: Final = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 _SAME: Final = (
     (r"\b(it|that|what|there|where|who)'s\b", r"\1 is"),
     (r"\b(\w+)'re\b", r"\1 are"),
@@ -126,7 +127,7 @@ _SAME: Final = (
     (r"\bcan ?not\b|\bcan't\b", "cannot"),
     (r"\bok\b", "okay"),
     (r"\bvoice mail", "voicemail"),
-    (r"\blog ?(in|off|on)\b", r"log \1"),
+    (r"\blog (in|off|on)\b", r"log\1"),
     (r"\bcanceled\b", "cancelled"),
     (r"\bcall ?back\b", "callback"),
     (r"\bfile name\b", "filename"),
@@ -398,7 +399,7 @@ def has_pause(prompt: Prompt) -> bool:
     return bool(loud.size and np.diff(loud).max(initial=0) * FRAME_S > 0.3)
 
 
-# -- what must not interrupt ----------------------------------------------------------------------------------
+# -- what must not interrupt --------------------------------------------------------------------------------
 
 STORY: Final = (
     "Our restaurant has been in this house for sixty years. My grandfather caught the fish, and my "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import struct
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +29,9 @@ _PING_AT_BEAT: Final = 2
 _LOST_AT_BEAT: Final = 4
 """Beats in a row in which nothing came from the peer: from the second on it is pinged, at the fourth it is
 gone (15 to 20 s of silence). A working agent is never silent that long: it answers pings."""
+MESSAGES_A_TURN: Final = 8
+"""A burst lies in the reader's buffer, and taking from it never waits: the other calls' tick must get its
+turn in between."""
 MESSAGE_MAX_OCTETS: Final = 16 << 20
 
 _DATA: Final = (WSMsgType.TEXT, WSMsgType.BINARY)
@@ -228,8 +232,12 @@ class AgentConnection:
             self._deadline = None
 
     async def _pump(self, websocket: AgentSocket, on_event: Callable[[AgentEvent], None]) -> SessionEnd:
-        while self._end is None:
+        for number in itertools.count(1):
+            if self._end is not None:
+                break
             message = await websocket.receive()
+            if number % MESSAGES_A_TURN == 0:
+                await asyncio.sleep(0)
             self._silent_beats = 0
             if not self._reading.is_set():
                 await self._reading.wait()
@@ -239,6 +247,7 @@ class AgentConnection:
                 self._pong(message.data)
             elif message.type is not WSMsgType.PONG:
                 return self._judge(message)
+        assert self._end is not None
         return self._end
 
     def _take(self, data: str | bytes, on_event: Callable[[AgentEvent], None]) -> None:

@@ -71,7 +71,7 @@ class WorkerPool:
     async def run(self, header: Header, payload: bytes = b"") -> tuple[Header, bytes]:
         """The answer to one request. Cancelled while it waits, it is never begun.
 
-        OverloadedError when too much is waiting, WorkerLostError, RuntimeError with the worker's own words."""
+        OverloadedError when too much is waiting, WorkerLostError, RuntimeError in the worker's own words."""
         result: asyncio.Future[tuple[Header, bytes]] = asyncio.get_running_loop().create_future()
         try:
             self._jobs.put_nowait(_Job(header, payload, result))

@@ -22,6 +22,7 @@ from telbridge.legs.sip.settings import SipSettings
 from telbridge.legs.sip.stack import open_stack, verify_gate
 from telbridge.legs.sip.sweeper import BridgeSweeper
 from telbridge.legs.sip.tcp_filter import TcpFilter
+from telbridge.legs.sip.throttle import throttle_for
 from telbridge.legs.sip.ticker import Ticker
 
 MAX_FRAMES_DUE: Final = 10
@@ -40,6 +41,8 @@ class Counters:
     calls_refused_full: int = 0
     calls_refused_draining: int = 0
     calls_refused_codec: int = 0
+    calls_throttled: int = 0
+    """More INVITEs at once than the wheel survives (throttle.py)."""
     strangers_dropped: int = 0
     """SIP messages."""
     stranger_connections_dropped: int = 0
@@ -242,6 +245,7 @@ class SipEndpoint:
     def _refresh_counters(self) -> None:
         if self._gate:
             self._counters.strangers_dropped = self._gate.strangers_dropped
+            self._counters.calls_throttled = self._gate.throttled
         if self._tcp_filter:
             self._counters.stranger_connections_dropped = self._tcp_filter.dropped
 
@@ -257,7 +261,8 @@ class SipEndpoint:
 
         def initialised() -> None:
             self._way = choose_way(self._library, self._settings.audio)
-            self._gate = Gate(self._library.native, policy, self._log, self._clock)
+            throttle = throttle_for(self._library.build)
+            self._gate = Gate(self._library.native, policy, throttle, self._log, self._clock)
             self._gate.draining = self._draining
 
         account = self._account = self._edge.Account()

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, Final
 
-from telbridge.legs.sip.access import AccessPolicy, StrangerLog
+from telbridge.legs.sip.access import LOG_EVERY_NS, AccessPolicy, StrangerLog
+from telbridge.legs.sip.library import REMEDY
+from telbridge.legs.sip.throttle import InviteThrottle
 
 _SWALLOW: Final = 1
 _PASS: Final = 0
@@ -98,8 +100,18 @@ class _Module(ctypes.Structure):
 class Gate:
     """Registered between libInit and the first transport; runs on the loop's thread, in libHandleEvents."""
 
-    def __init__(self, native: ctypes.CDLL, policy: AccessPolicy, log: Any, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        native: ctypes.CDLL,
+        policy: AccessPolicy,
+        throttle: InviteThrottle | None,
+        log: Any,
+        clock: Callable[[], int],
+    ) -> None:
         self.strangers_dropped = 0
+        self.throttled = 0
+        self._throttle = throttle
+        self._quiet_until_ns = 0
         self.draining = False
         self._native, self._policy, self._log, self._clock = native, policy, log, clock
         self._lines = StrangerLog()
@@ -147,9 +159,7 @@ class Gate:
                 return _SWALLOW
             if not self._may_pass(rdata, self._layout):
                 return _SWALLOW
-            return (
-                _SWALLOW if request and self.draining and self._answered_probe(rdata, self._layout) else _PASS
-            )
+            return _SWALLOW if request and self._answered(rdata, self._layout) else _PASS
         except Exception:  # noqa: BLE001 - nothing raises into C; what we could not judge does not pass
             self._log.exception("sip_gate_bug")
             return _SWALLOW
@@ -171,12 +181,24 @@ class Gate:
             self._native.pjsip_transport_shutdown(transport)
         return False
 
-    def _answered_probe(self, rdata: int, layout: Layout) -> bool:
-        """While draining: OPTIONS from outside any call gets 503, so that a dispatcher looks elsewhere."""
+    def _answered(self, rdata: int, layout: Layout) -> bool:
+        """503 before the library sees it: while draining to OPTIONS from outside any call, so that a
+        dispatcher looks elsewhere; and to more INVITEs at once than the library survives."""
+        if not self.draining and self._throttle is None:
+            return False
         start = ctypes.c_void_p.from_address(rdata + layout.text_at).value
         length = ctypes.c_int.from_address(rdata + layout.text_at + 8).value
         text = ctypes.string_at(start, length) if start else b""
-        if not is_outside_options(text):
+        method = outside_method(text)
+        if method == b"INVITE" and self._throttle:
+            now_ns = self._clock()
+            if self._throttle.admits(header(text, b"call-id", b"i"), now_ns):
+                return False
+            self.throttled += 1
+            if now_ns >= self._quiet_until_ns:
+                self._quiet_until_ns = now_ns + LOG_EVERY_NS
+                self._log.warning("sip_calls_throttled", status=503, refused=self.throttled, remedy=REMEDY)
+        elif not (method == b"OPTIONS" and self.draining):
             return False
         self._native.pjsip_endpt_respond_stateless(self._endpoint, rdata, 503, None, None, None)
         return True
@@ -190,15 +212,19 @@ class Gate:
             self._datagram_transport = ctypes.c_void_p.from_address(rdata + _TRANSPORT_AT).value
 
 
-def is_outside_options(text: bytes) -> bool:
-    """An OPTIONS whose To has no tag (RFC 3261 §11)."""
-    if not text.startswith(b"OPTIONS "):
-        return False
-    for line in text.partition(b"\r\n\r\n")[0].split(b"\r\n"):
+def header(text: bytes, *names: bytes) -> bytes:
+    """The first header of these (lower case) names; b"" if there is none."""
+    for line in text.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]:
         name, _, value = line.partition(b":")
-        if name.strip().lower() in (b"to", b"t"):
-            return b";tag=" not in value.replace(b" ", b"").lower().rpartition(b">")[2]
-    return True
+        if name.strip().lower() in names:
+            return value.strip()
+    return b""
+
+
+def outside_method(text: bytes) -> bytes:
+    """The method of a request outside any dialog: its To has no tag (RFC 3261 §8.1.1.2); else b""."""
+    after_address = header(text, b"to", b"t").replace(b" ", b"").lower().rpartition(b">")[2]
+    return b"" if b";tag=" in after_address else text.partition(b" ")[0]
 
 
 def _source(at: int) -> bytes:

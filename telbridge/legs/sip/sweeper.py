@@ -1,7 +1,7 @@
 """Lets the conference bridge forget the streams that ended, though nothing drives it.
 
-The library adds each stream to its bridge, and (2.15) takes it out again only when the bridge's clock ticks. On
-the stream way that clock stands still: after 253 streams no call would get media any more.
+The library adds each stream to its bridge, and (2.15) takes it out again only when the bridge's clock ticks.
+On the stream way that clock stands still: after 253 streams no call would get media any more.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class BridgeSweeper:
         self._ticks = 0
 
     def tick(self, endpoint: Any, calls: int) -> None:
-        """Sweep when it costs nothing (no call), or when it must be: then the RTP time of each live call jumps
-        by one frame, which a receiver takes for a pause."""
+        """Sweep when it costs nothing (no call), or when it must be: then the RTP time of each live call
+        jumps by one frame, which a receiver takes for a pause."""
         self._ticks += 1
         if self._ticks % EVERY_TICKS:
             return
