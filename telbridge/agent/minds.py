@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import assert_never
+from typing import Final, assert_never
 
 import aiohttp
+import structlog
 
 from telbridge.agent.brains.chat import ChatTalker
 from telbridge.agent.brains.echo import EchoBrain
@@ -19,8 +21,12 @@ from telbridge.agent.events import Brain, Line
 from telbridge.agent.facade_openai import Updates, Wants
 from telbridge.agent.settings import AgentSettings
 from telbridge.agent.speech.models import check_models
-from telbridge.agent.speech.pool import SpeechService, WorkerPool
+from telbridge.agent.speech.pool import OverloadedError, SpeechService, WorkerLostError, WorkerPool
+from telbridge.agent.speech.tts import sentences
 from telbridge.agent.speech.vad import SileroModel, SileroVad
+from telbridge.audio.formats import PCMU_8K
+
+log: Final = structlog.get_logger("telbridge.agent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,9 @@ async def make_mind(settings: AgentSettings) -> AsyncIterator[Mind]:
                 mind = await _script(settings, stack)
             case "receptionist":
                 script = load_receptionist(settings.script)
-                mind = await _talking(settings, stack, lambda: ReceptionistTalker(script))
+                mind = await _talking(
+                    settings, stack, lambda: ReceptionistTalker(script), script.fixed_texts()
+                )
             case "chat":
                 http = await stack.enter_async_context(aiohttp.ClientSession())
                 mind = await _talking(settings, stack, lambda: ChatTalker(http, settings.chat))
@@ -58,11 +66,26 @@ async def _script(settings: AgentSettings, stack: AsyncExitStack) -> Mind:
     return Mind(lambda line: ScriptBrain(line, script, speak), updates=script.treatment_of_updates)
 
 
-async def _talking(settings: AgentSettings, stack: AsyncExitStack, talker: Callable[[], Talker]) -> Mind:
+async def _talking(
+    settings: AgentSettings, stack: AsyncExitStack, talker: Callable[[], Talker], known: Sequence[str] = ()
+) -> Mind:
+    """`known`: texts that will be said, so that they can be at hand when they are."""
     check_models()
     speech = await _speech(settings, stack, hears=True)
+    warming = asyncio.create_task(_warm(speech, known), name="agent/warm")
+    stack.callback(warming.cancel)
     silero = SileroModel()
     return Mind(lambda line: TalkingBrain(line, talker(), speech, SileroVad(silero), settings))
+
+
+async def _warm(speech: SpeechService, texts: Sequence[str]) -> None:
+    """One sentence after the other, so that a caller's waits for one at most."""
+    try:
+        for text in texts:
+            for sentence in sentences(text):
+                await speech.synthesize(sentence, PCMU_8K)
+    except (OverloadedError, WorkerLostError):
+        log.info("agent_warming_ended", reason="the voice is busy")
 
 
 async def _speech(settings: AgentSettings, stack: AsyncExitStack, *, hears: bool) -> SpeechService:
@@ -71,6 +94,5 @@ async def _speech(settings: AgentSettings, stack: AsyncExitStack, *, hears: bool
     pools = [WorkerPool("tts", voice, settings.tts_workers, settings.max_pending)]
     if hears:
         pools.append(WorkerPool("stt", {}, settings.stt_workers, settings.max_pending))
-    # One after the other: on a small machine loading both at once is no faster.
-    running = [await stack.enter_async_context(pool) for pool in pools]
+    running = await asyncio.gather(*(stack.enter_async_context(pool) for pool in pools))
     return SpeechService(running[1] if hears else None, running[0])

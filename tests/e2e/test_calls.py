@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from telbridge.audio.formats import PCMA_8K, PCMU_8K, AudioFormat
-from telbridge.caller.handle import CallFailed
+from telbridge.caller.handle import CallFailed, CallHandle
 from telbridge.caller.softphone import Softphone
 from tests.e2e.bridge import Bridge, serving
 from tests.e2e.heard import LOUD, Samples, contains, heard, longest_quiet_ms, loud_ms, tones_hz
@@ -34,6 +34,12 @@ def noise(seconds: float) -> bytes:
     return (rng.standard_normal(int(8000 * seconds)) * 3000).astype("<i2").tobytes()
 
 
+def hears_the_echo(call: CallHandle) -> bool:
+    """Half a second of noise came back; a jitter buffer that adapts may have cut it into pieces."""
+    pieces = np.split(np.frombuffer(noise(0.5), "<i2"), 5)
+    return sum(contains(heard(call), piece) > 0.9 for piece in pieces) >= 3
+
+
 @pytest.mark.parametrize("law", [PCMU_8K, PCMA_8K], ids=str)
 async def test_what_the_agent_gets_and_gives_is_the_callers_own_codes(
     pjsua2: str, tmp_path: Path, law: AudioFormat
@@ -47,9 +53,10 @@ async def test_what_the_agent_gets_and_gives_is_the_callers_own_codes(
         (record,) = await bridge.records(1)
     sent = b"".join(packet.payload for packet in call.sent)
     back = b"".join(packet.payload for packet in call.received)
-    middle = sent[8000:12000]  # the second half of the noise
+    # μ-law has two zeros, of which one is kept. A jitter buffer that adapts may cost a few stretches.
     zeros = bytes.maketrans(b"\x7f", b"\xff") if law is PCMU_8K else bytes(range(256))
-    assert middle.translate(zeros) in back
+    stretches = [sent[at : at + 400].translate(zeros) for at in range(8000, 12000, 400)]
+    assert sum(stretch in back for stretch in stretches) >= 8
     assert record["ending"] == "caller_hung_up"
     assert record["codec"] == str(law)
     assert record["underruns"] == 0
@@ -136,7 +143,7 @@ async def test_one_more_call_than_there_is_room_for_is_refused_and_the_others_go
         for call in calls:
             await call.play(noise(0.5) + bytes(8000))
             await call.hang_up()
-        assert all(contains(heard(call), np.frombuffer(noise(0.5), "<i2")) > 0.9 for call in calls)
+        assert all(hears_the_echo(call) for call in calls)
         assert bridge.logged("sip_call_refused") or bridge.logged("sip_call_rejected"), bridge.log
         after = await phone.call(bridge.uri)
         await after.wait_answered(10)
@@ -200,7 +207,7 @@ async def test_when_the_agent_process_dies_the_caller_is_told_and_the_next_call_
         await again.wait_answered(10)
         await again.play(noise(0.5) + bytes(8000))
         await again.hang_up()
-        assert contains(heard(again), np.frombuffer(noise(0.5), "<i2")) > 0.9
+        assert hears_the_echo(again)
 
 
 async def test_a_worker_that_dies_is_replaced(any_pjsua2: str, tmp_path: Path) -> None:

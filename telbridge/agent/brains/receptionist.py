@@ -105,6 +105,16 @@ class Receptionist(_Table):
                 raise ValueError(f"{weekday}: neither `closed` nor like 09:00-17:30: {hours}")
         return value
 
+    def fixed_texts(self) -> list[str]:
+        """What is said in the same words each time, the likeliest first."""
+        texts = [self.greeting, *self.not_understood, self.still_there, self.give_up]
+        for intent in self.intent.values():
+            more = self.anything_else if intent.slots and not intent.tools else ""
+            texts.append(f"{intent.answer} {more}".strip())
+        for slot in self.slot.values():
+            texts += [slot.ask, slot.ask_again or ""]
+        return [text for text in texts if text and "{" not in text]
+
     def faults(self) -> list[str]:
         """What fits no single setting: names that lead nowhere."""
         found: list[str] = []

@@ -147,25 +147,21 @@ class SipLeg:
         except self._pj.Error as error:
             self._log.warning("sip_hang_up_failed", why=error.reason)
 
-    def tick(self, frames: int, now_ns: int) -> None:
-        """`frames` times 20 ms, both ways."""
-        port = self._port
+    def listen(self, now_ns: int) -> None:
+        """The caller's next 20 ms go up."""
+        heard = self._port.read()
         if self._state is not _State.TALKING or self._media is None:
-            # What came between our 200 and the ACK must not become lasting delay.
-            for _ in range(frames):
-                port.read()
-            return
-        media = self._media
-        for _ in range(frames):
-            heard = port.read()
-            media.uplink(_SILENCE if heard is None else heard, now_ns)
-            # The callback may have ended the leg. A caller on hold takes nothing: the agent's words wait.
-            if port.live and not self._held:
-                port.write(media.downlink(now_ns))
+            return  # What came between our 200 and the ACK must not become lasting delay.
+        self._media.uplink(_SILENCE if heard is None else heard, now_ns)
         for key in self._keys.overdue(now_ns):
             self._emit(key)
         if now_ns >= self._next_check_ns:
             self._watch_media(now_ns)
+
+    def speak(self, now_ns: int) -> None:
+        """The next 20 ms for the caller leave. One on hold takes nothing: the agent's words wait."""
+        if self._state is _State.TALKING and self._media is not None and self._port.live and not self._held:
+            self._port.write(self._media.downlink(now_ns))
 
     def release(self) -> Any:
         """Hand out the pjsua2 call, to be destroyed; the leg keeps nothing of the library."""
