@@ -1,7 +1,8 @@
 """Recognition: Moonshine tiny (English) on onnxruntime (MIT; weights of moonshine-voice 0.1.0).
 
 The model takes a whole turn at 16 kHz. Of the levels and lengths of silence behind the turn that were
-tried on 169 recorded prompts, -26 dBFS and 200 ms were heard best.
+tried on 169 recorded prompts, -26 dBFS and 400 ms were heard best (3.9 % of the words wrong; 4.4 % with
+200 ms).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ TOKENS_PER_SECOND: Final = 6.5  # the model's own bound: more is a loop, not spe
 MIN_TOKENS: Final = 4
 LENGTH_PENALTY: Final = 0.6  # exponent on the length that a hypothesis' score is divided by
 TARGET_RMS: Final = 0.05
-TAIL_SAMPLES: Final = 3_200
+TAIL_SAMPLES: Final = 6_400
 MIN_SAMPLES: Final = 1_600  # the encoder's convolutions need some input
 _BOS, _EOS = 1, 2
 _HEADS, _HEAD_SIZE = 8, 36
