@@ -58,6 +58,12 @@ def fade_in(audio: bytes, audio_format: AudioFormat) -> bytes:
     return _scale(audio[:cut], rise[:count], audio_format) + audio[cut:]
 
 
+def peak(audio: bytes, audio_format: AudioFormat) -> int:
+    """Largest magnitude of a sample, 0 to 32768; 0 for no audio."""
+    linear = np.frombuffer(_TO_LINEAR[audio_format.encoding](audio), "<i2").astype(np.int32)
+    return int(np.abs(linear).max(initial=0))
+
+
 def _scale(audio: bytes, gains: npt.NDArray[np.float64], audio_format: AudioFormat) -> bytes:
     linear = np.frombuffer(_TO_LINEAR[audio_format.encoding](audio), "<i2")
     scaled = np.rint(linear * gains).astype("<i2").tobytes()

@@ -15,10 +15,14 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from telbridge.audio.fade import fade_in, fade_out, fade_samples
+from telbridge.audio.fade import fade_in, fade_out, fade_samples, peak
 from telbridge.audio.formats import AudioFormat
 from telbridge.call.events import ReplyId
 
+QUIET: Final = 100
+"""Of 32767, -50 dBFS: a frame that stays below it holds no speech."""
+SETTLED_FRAMES: Final = 50
+"""So long after an underrun without another, the delay that it left is given back."""
 PATIENCE_FRAMES: Final = 2
 """At the start of a reply, a chunk shorter than a frame waits so long for more before it is played alone."""
 
@@ -52,6 +56,8 @@ class PlayoutTotals:
     underruns: int = 0
     underrun_frames: int = 0
     """Frames of silence that stood inside a reply."""
+    skipped_frames: int = 0
+    """Quiet frames left out later in its place: the delay of an underrun does not last."""
 
 
 @dataclass(slots=True)
@@ -87,6 +93,8 @@ class Playout:
         self._last: bytes | memoryview | None = None
         self._fade: bytes | None = None
         self._waited = 0
+        self._debt_frames = 0
+        self._settled = 0
 
     # ------------------------------------------------------------ in
 
@@ -122,6 +130,7 @@ class Playout:
         self._replies.clear()
         self._queued = 0
         self._waited = 0
+        self._debt_frames = 0
         return heard
 
     # ------------------------------------------------------------ out
@@ -139,7 +148,11 @@ class Playout:
         if resumed:
             self.totals.underruns += 1
             self.totals.underrun_frames += entry.dry_frames
+            self._debt_frames += entry.dry_frames
+            self._settled = 0
             entry.dry_frames = 0
+        elif self._debt_frames:
+            self._give_back_delay(entry)
         self._waited = 0
         self.playing = entry.id
         frame = self._take(min(available, self.frame_bytes))
@@ -183,6 +196,19 @@ class Playout:
                 sounding = self._last is not None
                 return ready if sounding or self._waited >= PATIENCE_FRAMES else 0
         return ready
+
+    def _give_back_delay(self, entry: _Reply) -> None:
+        """Silence stood inside this reply, so as much silence of its own may go: a live agent is heard as
+        soon as before. What is skipped counts as heard; no more is skipped than stood there, never speech."""
+        self._settled += 1
+        if self._settled < SETTLED_FRAMES or entry.queued < 2 * self.frame_bytes:
+            return
+        head = entry.chunks[0]
+        frame = bytes(memoryview(head)[entry.offset : entry.offset + self.frame_bytes])
+        if len(frame) == self.frame_bytes and peak(frame, self.format) < QUIET:
+            self._advance(entry, len(frame))
+            self._debt_frames -= 1
+            self.totals.skipped_frames += 1
 
     def _starve(self) -> bytes | memoryview:
         """Silence, after a fade if there was sound."""
@@ -228,6 +254,7 @@ class Playout:
     def _drop_played(self) -> None:
         while self._replies and self._replies[0].complete and not self._replies[0].queued:
             self._replies.popleft()
+            self._debt_frames = 0
 
     def _cut(self, entry: _Reply) -> Heard:
         discarded = self.format.samples_in(entry.queued)

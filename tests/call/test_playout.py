@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from telbridge.audio.formats import PCM_8K, PCMA_8K, PCMU_8K, AudioFormat
 from telbridge.audio.g711 import alaw_to_pcm16, pcm16_to_ulaw, ulaw_to_pcm16
 from telbridge.call.events import ReplyId
-from telbridge.call.playout import PATIENCE_FRAMES, Playout
+from telbridge.call.playout import PATIENCE_FRAMES, SETTLED_FRAMES, Playout
 
 R1, R2, R3 = ReplyId(1), ReplyId(2), ReplyId(3)
 FRAME = 320
@@ -326,3 +326,53 @@ def test_queued_ms_tells_how_much_speech_waits() -> None:
     assert out.queued_ms == 980
     out.flush()
     assert out.queued_ms == 0
+
+
+# ---------------------------------------------------------------- a live agent that was late once
+
+
+def live(out: Playout, frames: int, sound: bytes, per_tick: int = 1) -> bytes:
+    """An agent that speaks as fast as it is heard: one frame in, one frame out."""
+    heard = b""
+    for _ in range(frames):
+        out.append(R1, sound * per_tick)
+        heard += bytes(out.pull())
+    return heard
+
+
+def test_the_delay_that_an_underrun_left_is_given_back_in_the_next_pause() -> None:
+    out, loud, quiet = playout(), tone(20), bytes(FRAME)
+    live(out, 5, loud)
+    for _ in range(3):  # the agent is late by 60 ms …
+        out.pull()
+    out.append(R1, loud * 3)  # … and what it owes comes at once
+    live(out, SETTLED_FRAMES + 10, loud)
+    assert out.queued_ms == 60
+    live(out, 10, quiet)
+    assert out.queued_ms == 0
+    assert (out.totals.underrun_frames, out.totals.skipped_frames) == (3, 3)
+
+
+def test_no_more_is_skipped_than_silence_stood_there() -> None:
+    out = playout()
+    live(out, 5, tone(20))
+    out.pull()
+    out.append(R1, tone(20) * 20)
+    live(out, SETTLED_FRAMES + 50, bytes(FRAME))
+    assert out.totals.skipped_frames == 1
+
+
+def test_speech_is_never_skipped() -> None:
+    out = playout()
+    live(out, 5, tone(20))
+    out.pull()
+    out.append(R1, tone(20) * 2)
+    live(out, SETTLED_FRAMES * 4, tone(20))
+    assert out.totals.skipped_frames == 0
+
+
+def test_a_burst_without_underruns_is_played_to_the_last_sample_of_its_pauses() -> None:
+    out, speech = playout(), tone(500) + bytes(FRAME * 100) + tone(500)
+    out.append(R1, speech)
+    out.complete(R1)
+    assert drain(out).startswith(speech)
