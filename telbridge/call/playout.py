@@ -22,7 +22,8 @@ from telbridge.call.events import ReplyId
 QUIET: Final = 100
 """Of 32767, -50 dBFS: a frame that stays below it holds no speech."""
 SETTLED_FRAMES: Final = 50
-"""So long after an underrun without another, the delay that it left is given back."""
+"""So long after an underrun without another, the delay that it left is given back; twice as long after each
+further one: an agent that is late again and again needs the delay."""
 PATIENCE_FRAMES: Final = 2
 """At the start of a reply, a chunk shorter than a frame waits so long for more before it is played alone."""
 
@@ -95,6 +96,7 @@ class Playout:
         self._waited = 0
         self._debt_frames = 0
         self._settled = 0
+        self._settled_after = SETTLED_FRAMES
 
     # ------------------------------------------------------------ in
 
@@ -150,6 +152,8 @@ class Playout:
             self.totals.underrun_frames += entry.dry_frames
             self._debt_frames += entry.dry_frames
             self._settled = 0
+            if self.totals.underruns > 1:
+                self._settled_after *= 2
             entry.dry_frames = 0
         elif self._debt_frames:
             self._give_back_delay(entry)
@@ -201,7 +205,7 @@ class Playout:
         """Silence stood inside this reply, so as much silence of its own may go: a live agent is heard as
         soon as before. What is skipped counts as heard; no more is skipped than stood there, never speech."""
         self._settled += 1
-        if self._settled < SETTLED_FRAMES or entry.queued < 2 * self.frame_bytes:
+        if self._settled < self._settled_after or entry.queued < 2 * self.frame_bytes:
             return
         head = entry.chunks[0]
         frame = bytes(memoryview(head)[entry.offset : entry.offset + self.frame_bytes])

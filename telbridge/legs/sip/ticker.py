@@ -26,7 +26,8 @@ class _Interval(ctypes.Structure):
 class Ticker:
     """Calls `on_tick(periods)` every `period_ns`: the periods since the last time, above 1 after a stall."""
 
-    def __init__(self, period_ns: int, on_tick: Callable[[int], None]) -> None:
+    def __init__(self, period_ns: int, on_tick: Callable[[int], None], *, delay_ns: int = 0) -> None:
+        """The first tick comes after one period and `delay_ns`."""
         self._on_tick = on_tick
         self._loop = asyncio.get_running_loop()
         libc = ctypes.CDLL(None, use_errno=True)
@@ -34,8 +35,8 @@ class Ticker:
         self._fd = libc.timerfd_create(_CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
         if self._fd < 0:
             raise OSError(ctypes.get_errno(), "timerfd_create")
-        period = divmod(period_ns, _NS)
-        if libc.timerfd_settime(self._fd, 0, ctypes.byref(_Interval(*period, *period)), None):
+        interval = _Interval(*divmod(period_ns, _NS), *divmod(period_ns + delay_ns, _NS))
+        if libc.timerfd_settime(self._fd, 0, ctypes.byref(interval), None):
             error = ctypes.get_errno()
             os.close(self._fd)
             raise OSError(error, "timerfd_settime")
