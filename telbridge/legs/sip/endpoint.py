@@ -237,12 +237,11 @@ class SipEndpoint:
         self._each_leg(SipLeg.speak, min(due, MAX_FRAMES_DUE))
         self._pump()
 
-    def _each_leg(self, step: Callable[[SipLeg, int], None], times: int) -> None:
+    def _each_leg(self, step: Callable[[SipLeg, int, int], None], due: int) -> None:
         now_ns = self._clock()
         for leg in list(self._legs.values()):
             try:
-                for _ in range(times):
-                    step(leg, now_ns)
+                step(leg, due, now_ns)
             except Exception:  # noqa: BLE001 - the wall between calls
                 self._bug("tick", call_id=leg.facts.call_id)
                 leg.end(Ending.INTERNAL_ERROR)

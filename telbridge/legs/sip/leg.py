@@ -20,6 +20,7 @@ from telbridge.call.events import (
     Resumed,
 )
 from telbridge.call.ports import Media
+from telbridge.legs.sip.backlog import Backlog
 from telbridge.legs.sip.edge import response
 from telbridge.legs.sip.keys import KeyWatch
 from telbridge.legs.sip.message import offered_codec
@@ -82,6 +83,7 @@ class SipLeg:
         self._impatient: asyncio.TimerHandle | None = None
         self._quality = QualityBook()
         self._keys = KeyWatch()
+        self._backlog = Backlog()
         self._media_timeout_ns = int(parts.media_timeout_s * 1e9)
         self._heard_packets = -1
         self._heard_at_ns = 0
@@ -147,21 +149,29 @@ class SipLeg:
         except self._pj.Error as error:
             self._log.warning("sip_hang_up_failed", why=error.reason)
 
-    def listen(self, now_ns: int) -> None:
-        """The caller's next 20 ms go up."""
-        heard = self._port.read()
-        if self._state is not _State.TALKING or self._media is None:
-            return  # What came between our 200 and the ACK must not become lasting delay.
-        self._media.uplink(_SILENCE if heard is None else heard, now_ns)
+    def listen(self, due: int, now_ns: int) -> None:
+        """The caller's next 20 ms go up; after a stall (`due` > 1) also what came meanwhile."""
+        self._backlog.tick(due, self._port.waiting)
+        self._hear(now_ns)
+        while self._backlog.takes_another(self._port.waiting):
+            self._hear(now_ns)
+        if self._state is not _State.TALKING:
+            return
         for key in self._keys.overdue(now_ns):
             self._emit(key)
         if now_ns >= self._next_check_ns:
             self._watch_media(now_ns)
 
-    def speak(self, now_ns: int) -> None:
+    def speak(self, due: int, now_ns: int) -> None:
         """The next 20 ms for the caller leave. One on hold takes nothing: the agent's words wait."""
-        if self._state is _State.TALKING and self._media is not None and self._port.live and not self._held:
-            self._port.write(self._media.downlink(now_ns))
+        for _ in range(due):
+            if (
+                self._state is _State.TALKING
+                and self._media is not None
+                and self._port.live
+                and not self._held
+            ):
+                self._port.write(self._media.downlink(now_ns))
 
     def release(self) -> Any:
         """Hand out the pjsua2 call, to be destroyed; the leg keeps nothing of the library."""
@@ -223,6 +233,14 @@ class SipLeg:
             self._emit(key)
 
     # ---------------------------------------------------------------- inside
+
+    def _hear(self, now_ns: int) -> None:
+        heard = self._port.read()
+        if self._state is not _State.TALKING or self._media is None:
+            return  # What came between our 200 and the ACK must not become lasting delay.
+        if heard is not None and self._backlog.skips(heard):
+            heard = self._port.read()
+        self._media.uplink(_SILENCE if heard is None else heard, now_ns)
 
     def _start_talking(self) -> None:
         if self._state is _State.ANSWERED and self._confirmed and self._port.live:

@@ -22,6 +22,8 @@ QUEUED_FRAMES: Final = 3
 
 _NONE: Final = 0
 _AUDIO: Final = 1
+_JB_STATE_WORDS: Final = 32
+"""struct pjmedia_jb_state has 15 or 16 of them, by version."""
 
 Way = Literal["stream", "callback"]
 
@@ -32,6 +34,10 @@ class AudioPort(Protocol):
     @property
     def live(self) -> bool:
         """There is a stream to read from and write to."""
+
+    @property
+    def waiting(self) -> int:
+        """Frames of the caller that have come and were not read."""
 
     def stream_created(self, parameters: Any) -> None: ...
 
@@ -80,7 +86,13 @@ class StreamPort:
 
     def __init__(self, native: ctypes.CDLL) -> None:
         self._get, self._put = _frame_functions(native)
+        self._look = native.pjmedia_stream_get_stat_jbuf
+        self._look.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
         self._pointer: int | None = None
+        self._stream: int | None = None
+        self._buffer = (ctypes.c_uint * _JB_STATE_WORDS)()
+        self._buffer_ref = ctypes.byref(self._buffer)
+        self._size_at = jitter_buffer_size_at(native)
         rx, tx = (ctypes.c_ubyte * FRAME_BYTES)(), (ctypes.c_ubyte * FRAME_BYTES)()
         self._rx_view, self._tx_view = memoryview(rx).cast("B"), memoryview(tx).cast("B")
         self._rx = _Frame(_NONE, ctypes.addressof(rx), FRAME_BYTES, 0, 0)
@@ -93,13 +105,20 @@ class StreamPort:
 
     def stream_created(self, parameters: Any) -> None:
         parameters.destroyPort = False
-        self._pointer = int(parameters.pPort)
+        self._pointer, self._stream = int(parameters.pPort), int(parameters.stream)
 
     def stream_active(self, call: Any) -> None:
         pass
 
     def stream_gone(self) -> None:
-        self._pointer = None
+        self._pointer = self._stream = None
+
+    @property
+    def waiting(self) -> int:
+        if self._stream is None:
+            return 0
+        self._look(self._stream, self._buffer_ref)
+        return self._buffer[self._size_at]
 
     def read(self) -> memoryview | None:
         if self._pointer is None:
@@ -141,6 +160,10 @@ class CallbackPort:
     def stream_gone(self) -> None:
         self._stream = None
         self._media.heard.clear()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._media.heard)
 
     def read(self) -> memoryview | None:
         try:
@@ -224,21 +247,71 @@ def _frame_functions(native: ctypes.CDLL) -> tuple[Any, Any]:
     return functions
 
 
+class _Text(ctypes.Structure):
+    """pj_str_t."""
+
+    _fields_ = (("text", ctypes.c_char_p), ("length", ctypes.c_ssize_t))
+
+
+@cache
+def jitter_buffer_size_at(native: ctypes.CDLL) -> int:
+    """Which word of struct pjmedia_jb_state counts the frames in the buffer: versions put different things
+    before it. Found with a jitter buffer of our own. RuntimeError or AttributeError if it can't be."""
+    pool = _new_pool(native)
+    try:
+        native.pjmedia_jbuf_create.argtypes = (
+            *(ctypes.c_void_p,) * 2,
+            *(ctypes.c_uint,) * 3,
+            ctypes.c_void_p,
+        )
+        native.pjmedia_jbuf_put_frame.argtypes = (
+            ctypes.c_void_p,
+            ctypes.c_char_p,
+            ctypes.c_size_t,
+            ctypes.c_int,
+        )
+        native.pjmedia_jbuf_get_state.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
+        native.pjmedia_jbuf_destroy.argtypes = (ctypes.c_void_p,)
+        name, buffer = _Text(b"check", 5), ctypes.c_void_p()
+        if native.pjmedia_jbuf_create(pool, ctypes.byref(name), 161, FRAME_MS, 77, ctypes.byref(buffer)):
+            raise RuntimeError("no jitter buffer to be had")
+        candidates = set(range(_JB_STATE_WORDS))
+        state = (ctypes.c_uint * _JB_STATE_WORDS)()
+        for count in range(1, 12):
+            native.pjmedia_jbuf_put_frame(buffer, bytes(161), 161, count)
+            native.pjmedia_jbuf_get_state(buffer, ctypes.byref(state))
+            candidates = {at for at in candidates if state[at] == count}
+        native.pjmedia_jbuf_destroy(buffer)
+    finally:
+        native.pj_pool_release(pool)
+    if len(candidates) != 1:
+        raise RuntimeError("struct pjmedia_jb_state is not what this code knows")
+    return candidates.pop()
+
+
+def _new_pool(native: ctypes.CDLL) -> int:
+    native.pjsua_pool_create.restype = ctypes.c_void_p
+    native.pjsua_pool_create.argtypes = (ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t)
+    native.pj_pool_release.argtypes = (ctypes.c_void_p,)
+    pool: int | None = native.pjsua_pool_create(b"selfcheck", 1000, 1000)
+    if not pool:
+        raise RuntimeError("no memory pool to be had")
+    return pool
+
+
 def _stream_fault(native: ctypes.CDLL) -> str | None:
     """Reads one frame from a null port of pjmedia's into a guarded frame: does the struct lie as we think?"""
     try:
         get, _ = _frame_functions(native)
-        new_pool, new_null = native.pjsua_pool_create, native.pjmedia_null_port_create
-        release, destroy = native.pj_pool_release, native.pjmedia_port_destroy
-    except AttributeError as error:
+        new_null, destroy = native.pjmedia_null_port_create, native.pjmedia_port_destroy
+        jitter_buffer_size_at(native)
+        pool = _new_pool(native)
+    except (AttributeError, RuntimeError) as error:
         return str(error)
-    new_pool.restype = ctypes.c_void_p
-    new_pool.argtypes = (ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t)
     new_null.argtypes = (ctypes.c_void_p, *[ctypes.c_uint] * 4, ctypes.c_void_p)
-    release.argtypes = destroy.argtypes = (ctypes.c_void_p,)
-    pool = new_pool(b"selfcheck", 1000, 1000)
+    destroy.argtypes = (ctypes.c_void_p,)
     port = ctypes.c_void_p()
-    if not pool or new_null(pool, PCM_8K.rate_hz, 1, FRAME_SAMPLES, 16, ctypes.byref(port)):
+    if new_null(pool, PCM_8K.rate_hz, 1, FRAME_SAMPLES, 16, ctypes.byref(port)):
         return "no null port to be had"
     guard = 64
     memory = (ctypes.c_ubyte * (ctypes.sizeof(_Frame) + guard)).from_buffer_copy(
@@ -249,7 +322,7 @@ def _stream_fault(native: ctypes.CDLL) -> str | None:
     frame.type, frame.buf, frame.size, frame.timestamp = _NONE, ctypes.addressof(audio), FRAME_BYTES, 1000
     status = get(port, ctypes.byref(frame))
     destroy(port)
-    release(pool)
+    native.pj_pool_release(pool)
     sane = (
         status == 0
         and (frame.type, frame.size, frame.timestamp) == (_AUDIO, FRAME_BYTES, 1000 + FRAME_SAMPLES)
