@@ -18,7 +18,8 @@ from typing import Any, Final
 import structlog
 from pydantic import ValidationError
 
-from telbridge.agent.server import PATH, run_agent
+from telbridge.agent.door_openai import PATH
+from telbridge.agent.server import run_agent
 from telbridge.agent.settings import AgentSettings
 from telbridge.agent.speech.models import ModelsMissingError
 from telbridge.agent.toml_file import ScriptError

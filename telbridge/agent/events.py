@@ -5,12 +5,38 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, NewType, Protocol
 
 from telbridge.audio.formats import AudioFormat
 
 ReplyId = NewType("ReplyId", str)
 TurnId = NewType("TurnId", str)
+
+
+class Misdeed(Enum):
+    """What a broken agent may do. The first four are the same with every API, the others are worded by its
+    facade (`Facade.wrong`)."""
+
+    CLOSE = "close"
+    ABORT = "abort"
+    EXPIRE = "expire"
+    """The longest session is over."""
+    HUGE_AUDIO = "huge_audio"
+    """30 s in one message."""
+    GARBAGE = "garbage"
+    """Half a message of JSON."""
+    NOT_AN_OBJECT = "not_an_object"
+    """JSON, but a list."""
+    UNKNOWN_EVENT = "unknown_event"
+    MISSING_FIELDS = "missing_fields"
+    """A known message without what it must have."""
+    BAD_BASE64 = "bad_base64"
+    """Audio that can't be decoded; of a binary protocol: half a sample."""
+    STRANGE_AUDIO = "strange_audio"
+    """Audio that belongs to no reply, where the API has reply ids."""
+    SERVER_ERROR = "server_error"
+    """An error event that ends nothing."""
 
 
 # -- to the brain -----------------------------------------------------------------------------------
@@ -171,8 +197,11 @@ class Line(Protocol):
     def idle(self, start_ms: int, end_ms: int) -> TurnId:
         """The caller has been silent for the time-out that the client set; the silence is a turn."""
 
-    def send_raw(self, text: str) -> None:
-        """Any text as a message: for brains that misbehave."""
+    def misbehave(self, misdeed: Misdeed) -> None:
+        """Send what a broken server would: for tests of a client."""
+
+    def expire(self) -> None:
+        """End the session as if its longest time were over."""
 
     def close(self, code: int, reason: str) -> None: ...
 

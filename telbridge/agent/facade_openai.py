@@ -11,7 +11,6 @@ import json
 from base64 import b64encode
 from binascii import a2b_base64
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from typing import Any, Final, assert_never
 
 from telbridge.agent import openai_schema as schema
@@ -21,6 +20,7 @@ from telbridge.agent.events import (
     AudioText,
     BrainEvent,
     Configured,
+    Misdeed,
     ReplyCancelled,
     ReplyId,
     ReplyRequested,
@@ -32,6 +32,7 @@ from telbridge.agent.events import (
     TurnDetection,
     TurnId,
 )
+from telbridge.agent.facade import Updates, Wants
 from telbridge.agent.openai_response import Outbox, Response, ResponseFacts
 from telbridge.agent.openai_schema import Json, Refusal, RefusedError
 from telbridge.audio.formats import AudioFormat
@@ -39,26 +40,8 @@ from telbridge.audio.formats import AudioFormat
 MIN_COMMIT_MS: Final = 100
 APPEND_MAX_CHARS: Final = 15 * 1024 * 1024 // 3 * 4
 CLOSE_EXPIRED: Final = (1001, "Your session hit the maximum duration of 60 minutes.")
-CLOSE_BETA: Final = (4000, "beta_api_shape_disabled")
 EAGERNESS_MS: Final = {"low": 1_000, "medium": 700, "auto": 700, "high": 400}
 """Semantic turn detection is not had here: eagerness chooses the silence that ends a turn."""
-
-
-class Wants(Enum):
-    """How the brain takes caller audio."""
-
-    SAMPLES = auto()
-    """Decoded and checked."""
-    BASE64 = auto()
-    """As it came, unchecked: the brain only passes it on."""
-
-
-class Updates(Enum):
-    """What becomes of `session.update`. The real service answers; the others are for tests of a client."""
-
-    ANSWER = "answer"
-    IGNORE = "ignore"
-    REFUSE = "refuse"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +70,7 @@ class _AppendShape:
         if not (message.startswith(self.head) and message.endswith(self.tail)):
             return None
         text = message[len(self.head) : -len(self.tail)]
-        return None if '"' in text or "\\" in text else text
+        return text if text.isprintable() and '"' not in text and "\\" not in text else None
 
 
 @dataclass(slots=True)
@@ -153,17 +136,27 @@ class OpenAIFacade:
 
     # -- towards the client ---------------------------------------------------------------------------
 
-    def take_messages(self) -> list[str]:
+    def take_messages(self) -> list[str | bytes]:
         """What is to be sent, once; the next call starts empty."""
         messages, self._outbox.messages = self._outbox.messages, []
         return messages
 
     @property
-    def waiting_chars(self) -> int:
-        """Size of what waits to be sent."""
+    def waiting_octets(self) -> int:
         return sum(map(len, self._outbox.messages))
 
-    def receive(self, message: str | bytes) -> list[BrainEvent]:
+    @property
+    def close_with(self) -> tuple[int, str] | None:
+        """The service refuses much and closes for nothing of it."""
+        return None
+
+    def deadline_ns(self) -> int | None:
+        return None
+
+    def time_passed(self, *, now_ns: int) -> list[BrainEvent]:
+        return []
+
+    def receive(self, message: str | bytes, *, now_ns: int = 0) -> list[BrainEvent]:
         """One whole WebSocket message. Never raises for what a client sends."""
         if isinstance(message, bytes):
             message = message.decode("utf-8", "replace")
@@ -272,16 +265,15 @@ class OpenAIFacade:
             usage={"type": "duration", "seconds": duration_ms / 1000},
         )
 
-    def send_raw(self, text: str) -> None:
-        """Any text, for a brain that misbehaves."""
-        self._outbox.messages.append(text)
+    def wrong(self, misdeed: Misdeed) -> list[str | bytes]:
+        return [_WRONG[misdeed]]
 
     # -- client events ------------------------------------------------------------------------------------
 
     def _receive_json(self, text: str) -> list[BrainEvent]:
         try:
-            message = json.loads(text)
-        except ValueError:
+            message = json.loads(text, parse_constant=_no_number)
+        except (ValueError, RecursionError):
             self._error(Refusal("invalid_json", "Could not parse the message as JSON."), None)
             return []
         if not isinstance(message, dict):
@@ -336,7 +328,7 @@ class OpenAIFacade:
         if len(text) > APPEND_MAX_CHARS:
             self._error(Refusal("invalid_value", "Audio exceeds 15 MiB.", "audio"), event_id)
             return []
-        if self._wants is Wants.BASE64:
+        if self._wants is Wants.BASE64 and text.isprintable() and '"' not in text and "\\" not in text:
             self._buffered_octets += len(text) // 4 * 3
             return [AudioText(text)]
         try:
@@ -535,3 +527,33 @@ def _turns(vad: Json | None) -> TurnDetection | None:
 def _given(vad: Json, key: str, default: Any) -> Any:
     value = vad.get(key)
     return default if value is None else value
+
+
+def _no_number(constant: str) -> None:
+    """NaN and the infinities are Python's, not JSON's."""
+    raise ValueError(constant)
+
+
+def _stray_error(code: str, message: str, kind: str) -> str:
+    error = {"type": kind, "code": code, "message": message, "param": None, "event_id": None}
+    return json.dumps({"type": "error", "event_id": "event_script", "error": error})
+
+
+def _stray_delta(delta: str) -> str:
+    """Audio of a response that never was."""
+    ids = {"response_id": "resp_never_created", "item_id": "item_never_created"}
+    return json.dumps(
+        {"type": "response.output_audio.delta", "event_id": "event_script", **ids}
+        | {"output_index": 0, "content_index": 0, "delta": delta}
+    )
+
+
+_WRONG: Final = {
+    Misdeed.GARBAGE: '{"type": "response.output_audio.delta", "delta": ',
+    Misdeed.NOT_AN_OBJECT: '["not", "an", "object"]',
+    Misdeed.UNKNOWN_EVENT: '{"type": "session.horoscope", "event_id": "event_script", "mood": "fair"}',
+    Misdeed.MISSING_FIELDS: '{"type": "response.output_audio.delta", "event_id": "event_script"}',
+    Misdeed.BAD_BASE64: _stray_delta("*** no base64 ***"),
+    Misdeed.STRANGE_AUDIO: _stray_delta("/////////////////////w=="),
+    Misdeed.SERVER_ERROR: _stray_error("server_error", "The server had an error.", "server_error"),
+}

@@ -18,7 +18,7 @@ from telbridge.agent.brains.receptionist import ReceptionistTalker, load_recepti
 from telbridge.agent.brains.script import ScriptBrain, load_script
 from telbridge.agent.brains.talking import Talker, TalkingBrain
 from telbridge.agent.events import Brain, Line
-from telbridge.agent.facade_openai import Updates, Wants
+from telbridge.agent.facade import Updates, Wants
 from telbridge.agent.settings import AgentSettings
 from telbridge.agent.speech.models import check_models
 from telbridge.agent.speech.pool import OverloadedError, SpeechService, WorkerLostError, WorkerPool

@@ -38,7 +38,7 @@ class Outbox:
     """Messages for the client, with the server's event ids in them."""
 
     session_id: str
-    messages: list[str] = field(default_factory=list)
+    messages: list[str | bytes] = field(default_factory=list)
     _next_id: int = 0
 
     def event_id(self) -> str:

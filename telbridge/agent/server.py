@@ -14,17 +14,16 @@ from typing import Any, Final
 import structlog
 from aiohttp import WSMsgType, web
 
-from telbridge.agent.events import BrainEvent, ReplyId, TurnId
-from telbridge.agent.facade_openai import CLOSE_BETA, OpenAIFacade
+from telbridge.agent.doors import DOORS
+from telbridge.agent.events import BrainEvent, Misdeed, ReplyId, TurnId
+from telbridge.agent.facade import Facade, FacadeOptions
 from telbridge.agent.minds import Mind, make_mind
 from telbridge.agent.settings import AgentSettings
 
 log: Final = structlog.get_logger("telbridge.agent")
 
-PATH: Final = "/v1/realtime"
-DEFAULT_MODEL: Final = "gpt-realtime-2.1"
 MESSAGE_MAX_BYTES: Final = 24 * 1024 * 1024  # 15 MiB of audio in base64, and the JSON around it
-INLINE_MAX_CHARS: Final = 16 * 1024  # what the reader may write itself: such a write never waits
+INLINE_MAX_OCTETS: Final = 16 * 1024  # what the reader may write itself: such a write never waits
 CLOSE_TIMEOUT_S: Final = 2.0
 
 
@@ -39,7 +38,7 @@ class Session:
         self,
         socket: web.WebSocketResponse,
         transport: asyncio.Transport | None,
-        facade: OpenAIFacade,
+        facade: Facade,
         mind: Mind,
         max_session_s: float,
     ) -> None:
@@ -52,19 +51,24 @@ class Session:
         self._receiving = False
         self._sending = False
         self._close_with: tuple[int, str] | None = None
+        self._wrong: list[str | bytes] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: set[asyncio.TimerHandle] = set()
         self._group: asyncio.TaskGroup | None = None
+        self._patience: asyncio.TimerHandle | None = None
+        self._patience_ns: int | None = None
         self._brain = mind.create(self)
 
     async def run(self) -> None:
         """Until the client leaves, the session expires or the brain closes it."""
-        expiry = self._loop.call_later(self._max_session_s, self._expire)
+        expiry = self._loop.call_later(self._max_session_s, self.expire)
         self._wake.set()
         try:
             async with asyncio.TaskGroup() as self._group:
                 self.spawn(self._write(), "write")
-                self._tell(self._facade.configured(by_client=False))
+                if (configured := self._facade.configured(by_client=False)) is not None:
+                    self._tell(configured)
+                self._look_after()
                 try:
                     await self._read()
                 except ConnectionError:
@@ -72,8 +76,9 @@ class Session:
                 for task in self._tasks:
                     task.cancel()
         finally:
-            for timer in (expiry, *self._timers):
-                timer.cancel()
+            for timer in (expiry, self._patience, *self._timers):
+                if timer is not None:
+                    timer.cancel()
 
     # -- the two directions ---------------------------------------------------------------------------
 
@@ -85,15 +90,17 @@ class Session:
             if message.type is not text and message.type is not WSMsgType.BINARY:
                 break
             self._receiving = True
-            for event in receive(message.data):
-                tell(event, now_ns())
+            at_ns = now_ns()
+            for event in receive(message.data, now_ns=at_ns):
+                tell(event, at_ns)
             self._receiving = False
+            self._look_after()
             if self._sending or not self._may_write_here():
                 self._wake.set()
                 continue
             messages = take()
-            if len(messages) == 1:
-                await send(messages[0])
+            if len(messages) == 1 and isinstance(text_message := messages[0], str):
+                await send(text_message)
             elif messages:
                 await self._send(messages)
 
@@ -104,7 +111,7 @@ class Session:
             self._close_with is None
             and transport is not None
             and transport.get_write_buffer_size() == 0
-            and self._facade.waiting_chars < INLINE_MAX_CHARS
+            and self._facade.waiting_octets < INLINE_MAX_OCTETS
         )
 
     async def _write(self) -> None:
@@ -118,32 +125,60 @@ class Session:
             await self._wake.wait()
             self._wake.clear()
             if not self._sending:
-                await self._send(self._facade.take_messages())
+                await self._send(self._take())
             if self._close_with is not None:
                 code, reason = self._close_with
                 await self._socket.close(code=code, message=reason.encode())
                 return
 
-    async def _send(self, messages: list[str]) -> None:
+    async def _send(self, messages: list[str | bytes]) -> None:
         """These, and what comes up meanwhile. One coroutine at a time, so that the order is kept."""
         self._sending = True
         try:
             while messages:
                 for message in messages:
-                    await self._socket.send_str(message)
-                messages = self._facade.take_messages()
+                    if isinstance(message, str):
+                        await self._socket.send_str(message)
+                    else:
+                        await self._socket.send_bytes(message)
+                messages = self._take()
         finally:
             self._sending = False
+
+    def _take(self) -> list[str | bytes]:
+        """Misdeeds go in their order behind what the facade has to say."""
+        wrong, self._wrong = self._wrong, []
+        return self._facade.take_messages() + wrong
 
     def _tell(self, event: BrainEvent) -> None:
         self._brain.receive(event, time.monotonic_ns())
 
-    def _expire(self) -> None:
-        self.close(*self._facade.expire())
+    def _look_after(self) -> None:
+        """The facade may have a time to be woken at, or be done."""
+        if self._close_with is None and self._facade.close_with is not None:
+            self.close(*self._facade.close_with)
+        deadline_ns = self._facade.deadline_ns()
+        if deadline_ns == self._patience_ns:
+            return
+        if self._patience is not None:
+            self._patience.cancel()
+        self._patience_ns, self._patience = deadline_ns, None
+        if deadline_ns is not None:
+            wait_s = max(0.0, (deadline_ns - time.monotonic_ns()) / 1e9)
+            self._patience = self._loop.call_later(wait_s, self._time_passed)
+
+    def _time_passed(self) -> None:
+        self._patience_ns = self._patience = None
+        now_ns = time.monotonic_ns()
+        for event in self._facade.time_passed(now_ns=now_ns):
+            self._brain.receive(event, now_ns)
+        self._look_after()
+        self._made()
 
     def _made(self) -> None:
         """Something may be waiting to be sent."""
         if not self._receiving:
+            self._look_after()
             self._wake.set()
 
     # -- Line -----------------------------------------------------------------------------------------
@@ -195,9 +230,12 @@ class Session:
         self._made()
         return turn
 
-    def send_raw(self, text: str) -> None:
-        self._facade.send_raw(text)
-        self._made()
+    def misbehave(self, misdeed: Misdeed) -> None:
+        self._wrong += self._facade.wrong(misdeed)
+        self._wake.set()
+
+    def expire(self) -> None:
+        self.close(*self._facade.expire())
 
     def close(self, code: int, reason: str) -> None:
         self._close_with = (code, reason)
@@ -228,7 +266,7 @@ class Session:
 
 
 class Agent:
-    """The HTTP application: one route, and what all sessions share."""
+    """The HTTP application: the doors of all APIs, and what their sessions share. It is their `House`."""
 
     def __init__(self, settings: AgentSettings, mind: Mind) -> None:
         self._settings = settings
@@ -238,42 +276,56 @@ class Agent:
 
     def application(self) -> web.Application:
         app = web.Application()
-        app.router.add_get(PATH, self.realtime)
+        for door in DOORS:
+            app.add_routes(door(self))
         app.on_shutdown.append(self._close_all)
         return app
 
-    async def realtime(self, request: web.Request) -> web.StreamResponse:
-        """GET /v1/realtime: the upgrade and the whole session."""
-        if not self._let_in(request):
-            error = {"message": "Incorrect API key provided.", "type": "invalid_request_error", "param": None}
-            return web.json_response({"error": {**error, "code": "invalid_api_key"}}, status=401)
+    # -- House
+
+    @property
+    def key(self) -> str | None:
+        return self._key
+
+    def admits(self, given: str) -> bool:
+        return self._key is None or hmac.compare_digest(
+            given.encode("utf-8", "surrogateescape"), self._key.encode()
+        )
+
+    async def turn_away(self, request: web.Request, code: int, reason: str) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(compress=False)
+        await socket.prepare(request)
+        await socket.close(code=code, message=reason.encode())
+        return socket
+
+    async def converse(
+        self, request: web.Request, make: Callable[[FacadeOptions], Facade]
+    ) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(
             compress=False, max_msg_size=MESSAGE_MAX_BYTES, timeout=CLOSE_TIMEOUT_S, autoping=True
         )
         await socket.prepare(request)
         self._sockets.add(socket)
         try:
-            if "OpenAI-Beta" in request.headers:
-                code, reason = CLOSE_BETA
-                await socket.close(code=code, message=reason.encode())
-            else:
-                await self._converse(request, socket)
+            await self._converse(request, socket, make)
         finally:
             self._sockets.discard(socket)
         return socket
 
-    async def _converse(self, request: web.Request, socket: web.WebSocketResponse) -> None:
-        session_id = secrets.token_hex(4)
-        facade = OpenAIFacade(
-            session_id=session_id,
-            model=request.query.get("model") or DEFAULT_MODEL,
-            silence_ms=self._settings.end_of_turn_ms,
+    async def _converse(
+        self, request: web.Request, socket: web.WebSocketResponse, make: Callable[[FacadeOptions], Facade]
+    ) -> None:
+        options = FacadeOptions(
+            session_id=secrets.token_hex(4),
             wants=self._mind.wants,
             updates=self._mind.updates,
+            silence_ms=self._settings.end_of_turn_ms,
+            now_ns=time.monotonic_ns(),
             expires_at_unix_s=int(time.time() + self._settings.max_session_s),
         )
-        session = Session(socket, request.transport, facade, self._mind, self._settings.max_session_s)
-        log.info("agent_session_started", session=session_id, brain=self._settings.brain)
+        session_id = options.session_id
+        session = Session(socket, request.transport, make(options), self._mind, self._settings.max_session_s)
+        log.info("agent_session_started", session=session_id, brain=self._settings.brain, path=request.path)
         started_ns = time.monotonic_ns()
         try:
             await session.run()
@@ -282,12 +334,6 @@ class Agent:
             await socket.close(code=1011, message=b"internal error")
         seconds = round((time.monotonic_ns() - started_ns) / 1e9, 1)
         log.info("agent_session_ended", session=session_id, seconds=seconds, close_code=socket.close_code)
-
-    def _let_in(self, request: web.Request) -> bool:
-        if self._key is None:
-            return True
-        given = request.headers.get("Authorization", "")
-        return hmac.compare_digest(given.encode(), f"Bearer {self._key}".encode())
 
     async def _close_all(self, _: web.Application) -> None:
         await asyncio.gather(*(s.close(code=1001, message=b"server shutdown") for s in list(self._sockets)))

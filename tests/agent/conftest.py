@@ -13,7 +13,7 @@ import pytest
 from openai import BaseModel
 from openai.types.realtime.realtime_server_event import RealtimeServerEvent
 
-from telbridge.agent.events import ReplyId, TurnId
+from telbridge.agent.events import Misdeed, ReplyId, TurnId
 from telbridge.agent.facade_openai import OpenAIFacade
 
 Json = dict[str, Any]
@@ -161,8 +161,11 @@ class RecordingLine:
         self.done.append(("idle", start_ms, end_ms))
         return TurnId("idle")
 
-    def send_raw(self, text: str) -> None:
-        self.done.append(("raw", text))
+    def misbehave(self, misdeed: Misdeed) -> None:
+        self.done.append(("misdeed", misdeed))
+
+    def expire(self) -> None:
+        self.done.append(("expire",))
 
     def close(self, code: int, reason: str) -> None:
         self.done.append(("close", code))

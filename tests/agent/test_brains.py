@@ -145,7 +145,7 @@ def test_texts_are_matched_and_steps_wear_out(tmp_path: Path, line: Any) -> None
 )
 def test_misdeeds_are_one_message(tmp_path: Path, line: Any, misdeed: str) -> None:
     script(tmp_path, line, f'[[step]]\non = "start"\nmisdeed = "{misdeed}"')
-    assert [kind for kind, *_ in line.took()] == ["raw"]
+    assert [kind for kind, *_ in line.took()] == ["misdeed"]
 
 
 def test_half_a_minute_in_one_message(tmp_path: Path, line: Any) -> None:

@@ -234,12 +234,25 @@ def test_audio_arrives_however_the_client_writes_it(
     assert client.gets() == []
 
 
-@given(text=st.text(max_size=20), first=st.binary(min_size=1, max_size=40))
+HARMLESS = st.characters(exclude_characters='"\\').filter(str.isprintable)
+
+
+@given(text=st.text(HARMLESS, max_size=20), first=st.binary(min_size=1, max_size=40))
 def test_the_short_way_reads_an_append_as_json_does(text: str, first: bytes) -> None:
     facade = OpenAIFacade(session_id="t", model="gpt-realtime-2.1", wants=Wants.BASE64)
     facade.receive(json.dumps({"type": "input_audio_buffer.append", "audio": b64encode(first).decode()}))
     message = json.dumps({"type": "input_audio_buffer.append", "audio": text})
     assert facade.receive(message) == [AudioText(text)]
+
+
+@pytest.mark.parametrize("text", ['AA"AA', "AA\\AA", "AA\nAA", "AA\x00AA"])
+def test_what_would_break_the_json_around_it_is_not_echoed(text: str) -> None:
+    facade = OpenAIFacade(session_id="t", model="gpt-realtime-2.1", wants=Wants.BASE64)
+    facade.receive(json.dumps({"type": "input_audio_buffer.append", "audio": "AAAA"}))
+    facade.take_messages()
+    assert facade.receive(json.dumps({"type": "input_audio_buffer.append", "audio": text})) == []
+    (error,) = (json.loads(message) for message in facade.take_messages())
+    assert error["error"]["code"] == "invalid_value"
 
 
 def test_a_commit_needs_100_ms(connect: Connect) -> None:

@@ -45,10 +45,16 @@ class EchoBrain:
                 self._requested(reply)
             case ReplyCancelled(reply):
                 self._reply = _NO_REPLY if reply == self._reply else self._reply
-            case AudioIn():
-                raise TypeError("the echo brain takes audio as it comes (Wants.BASE64)")
+            case AudioIn(payload):
+                self._echo_octets(payload)
             case _:
                 pass
+
+    def _echo_octets(self, payload: bytes) -> None:
+        """Of a protocol that carries audio in binary frames."""
+        if not self._reply:
+            self._reply = self._line.begin_reply() or _NO_REPLY
+        self._line.audio(self._reply, self._transcoder.convert(payload) if self._transcoder else payload)
 
     def _echo(self, base64_text: str) -> None:
         if not self._reply:

@@ -178,8 +178,10 @@ class ReceptionistTalker:
     def reply(self, prompt: Prompt) -> list[Say | CallTool]:
         """What to say and do now."""
         match prompt:
-            case Asked():
-                return self._on_request()
+            case Asked(instructions):
+                # Some APIs carry a key that was pressed in what they ask for.
+                asked_keys = pressed(instructions or "")
+                return self._on_keys(asked_keys) if asked_keys else self._on_request()
             case Spoken(text):
                 return self._on_words(text)
             case Typed(text):

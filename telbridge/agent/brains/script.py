@@ -6,11 +6,9 @@ caller's voice, or a misdeed that a bridge has to survive. See docs/local-agent.
 
 from __future__ import annotations
 
-import json
 import re
 import wave
 from collections.abc import Callable, Coroutine, Iterator
-from enum import Enum
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -26,6 +24,7 @@ from telbridge.agent.events import (
     BrainEvent,
     Configured,
     Line,
+    Misdeed,
     ReplyCancelled,
     ReplyId,
     ReplyRequested,
@@ -34,7 +33,7 @@ from telbridge.agent.events import (
     ToolResult,
     TurnCommitted,
 )
-from telbridge.agent.facade_openai import Updates
+from telbridge.agent.facade import Updates
 from telbridge.agent.levels import dbfs
 from telbridge.audio.formats import PCM_8K, AudioFormat, Encoding
 from telbridge.audio.transcoder import Transcoder
@@ -58,22 +57,6 @@ Trigger = Literal[
 ]
 TONE_AMPLITUDE: Final = 8_000  # of 32767: about -15 dBFS, well below what a line clips
 HUGE_MS: Final = 30_000
-
-
-class Misdeed(Enum):
-    """What a broken agent may do."""
-
-    CLOSE = "close"
-    ABORT = "abort"
-    GARBAGE = "garbage"
-    NOT_AN_OBJECT = "not_an_object"
-    UNKNOWN_EVENT = "unknown_event"
-    MISSING_FIELDS = "missing_fields"
-    BAD_BASE64 = "bad_base64"
-    HUGE_AUDIO = "huge_audio"
-    STRANGE_AUDIO = "strange_audio"
-    SERVER_ERROR = "server_error"
-    EXPIRE = "expire"
 
 
 class _Table(BaseModel):
@@ -398,40 +381,13 @@ class ScriptBrain:
             case Misdeed.ABORT:
                 line.abort()
             case Misdeed.EXPIRE:
-                text = "Your session hit the maximum duration of 60 minutes."
-                line.send_raw(_error("session_expired", text, "invalid_request_error"))
-                line.close(1001, text)
+                line.expire()
             case Misdeed.HUGE_AUDIO:
                 self._reply(Reply(tone_hz=440.0, ms=HUGE_MS, chunk_ms=HUGE_MS))
             case _:
-                line.send_raw(_RAW[misdeed])
+                line.misbehave(misdeed)
 
 
 def _chunks(payload: bytes, output: AudioFormat, chunk_ms: int) -> Iterator[bytes]:
     size = max(output.bytes_for_ms(chunk_ms), output.sample_bytes)
     return (payload[start : start + size] for start in range(0, len(payload), size))
-
-
-def _error(code: str, message: str, kind: str) -> str:
-    error = {"type": kind, "code": code, "message": message, "param": None, "event_id": None}
-    return json.dumps({"type": "error", "event_id": "event_script", "error": error})
-
-
-def _stray_delta(delta: str) -> str:
-    """Audio of a response that never was."""
-    ids = {"response_id": "resp_never_created", "item_id": "item_never_created"}
-    return json.dumps(
-        {"type": "response.output_audio.delta", "event_id": "event_script", **ids}
-        | {"output_index": 0, "content_index": 0, "delta": delta}
-    )
-
-
-_RAW: Final = {
-    Misdeed.GARBAGE: '{"type": "response.output_audio.delta", "delta": ',
-    Misdeed.NOT_AN_OBJECT: '["not", "an", "object"]',
-    Misdeed.UNKNOWN_EVENT: '{"type": "session.horoscope", "event_id": "event_script", "mood": "fair"}',
-    Misdeed.MISSING_FIELDS: '{"type": "response.output_audio.delta", "event_id": "event_script"}',
-    Misdeed.BAD_BASE64: _stray_delta("*** no base64 ***"),
-    Misdeed.STRANGE_AUDIO: _stray_delta("/////////////////////w=="),
-    Misdeed.SERVER_ERROR: _error("server_error", "The server had an error.", "server_error"),
-}

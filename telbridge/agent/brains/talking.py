@@ -57,7 +57,9 @@ NOISE_WORD: Final = re.compile(r"\W*you\W*", re.IGNORECASE)
 CERTAIN: Final = -0.05
 SHORT_NOISE_MS: Final = 700
 """A turn so short in which nothing was understood is a cough: no reason to ask back."""
-_VERBATIM: Final = re.compile(r"\s*say exactly\s*:?\s*(.+?)\s*", re.IGNORECASE | re.DOTALL)
+_VERBATIM: Final = re.compile(
+    r"\s*say exactly(?: this)?(?: once)?\s*:?\s*(.+?)\s*", re.IGNORECASE | re.DOTALL
+)
 _QUOTES: Final = {'"': '"', "“": "”", "'": "'", "«": "»"}
 
 

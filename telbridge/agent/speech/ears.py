@@ -22,6 +22,8 @@ from telbridge.audio.transcoder import Transcoder
 
 QUIET_DBFS: Final = -55.0
 """Below this there is nobody on the line, whatever the detector thinks it hears."""
+AFTER_MS: Final = 100
+"""The detector lets go before a soft last consonant has ended."""
 BELOW_PEAK_DB: Final = 35.0
 """In a turn, sound this far below its loudest hop is the room after the voice."""
 _SAMPLE: Final = 2
@@ -78,8 +80,8 @@ class Ears:
         return events
 
     def clip(self, start: int, end: int) -> bytes:
-        """PCM of a turn, as far as it is still kept."""
-        first, last = start - self._pcm_start, end - self._pcm_start
+        """PCM of a turn and `AFTER_MS` behind it, as far as it is still kept."""
+        first, last = start - self._pcm_start, end + AFTER_MS * RATE_HZ // 1000 - self._pcm_start
         return bytes(self._pcm[max(0, first) * _SAMPLE : max(0, last) * _SAMPLE])
 
     def take_all(self) -> bytes:
