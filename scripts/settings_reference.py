@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from telbridge.config import Settings
+from telbridge.sessions.providers import PROVIDERS
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
 HEAD = """# Settings
@@ -20,13 +21,14 @@ Made from the code by `scripts/settings_reference.py`; a test holds the two toge
 
 One TOML file, given as `telbridge serve --config FILE`; nothing needs to be set. `telbridge check FILE`
 names each mistake with its remedy. Any setting can be overridden by the environment: `sip.port` is
-`TELBRIDGE__SIP__PORT`.
+`TELBRIDGE__SIP__PORT`. The sections of the agent APIs stand in [providers.md](providers.md).
 """
 
 
 def page() -> str:
     """The whole page."""
-    return HEAD + "".join(_section(name, field) for name, field in Settings.model_fields.items())
+    fields = Settings.model_fields.items()
+    return HEAD + "".join(_section(name, field) for name, field in fields if name not in PROVIDERS)
 
 
 def _section(name: str, field: FieldInfo) -> str:

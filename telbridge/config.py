@@ -12,13 +12,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 
 from telbridge.agent.settings import AgentSettings
+from telbridge.dialplan.vocabulary import NeutralSettings
 from telbridge.legs.sip.settings import SipSettings
-from telbridge.sessions.openai_settings import OpenAISettings
+from telbridge.sessions.provider import Provider, VendorSettings, problems
+from telbridge.sessions.providers import PROVIDERS
 
 ENV_PREFIX: Final = "TELBRIDGE__"
 
@@ -48,57 +50,11 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class SecretRef(_Section):
-    """Where a secret is to be found; resolved when it is needed, never printed."""
-
-    env: Annotated[str | None, Field(description="name of an environment variable that holds the secret")] = (
-        None
-    )
-    file: Annotated[
-        Path | None, Field(description="path of a file that holds the secret and nothing else")
-    ] = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_secret_in_the_file(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            raise ValueError('a secret must not stand here: write { env = "NAME" } or { file = "/path" }')
-        return value
-
-    @model_validator(mode="after")
-    def _one_source(self) -> SecretRef:
-        if (self.env is None) == (self.file is None):
-            raise ValueError('needs exactly one source: write { env = "NAME" } or { file = "/path" }')
-        return self
-
-    def resolve(self, key: str, environ: Mapping[str, str] = os.environ) -> str:
-        """The secret. ConfigErrors naming `key` if it is not there."""
-        if self.env is not None:
-            if secret := environ.get(self.env, "").strip():
-                return secret
-            raise ConfigErrors(
-                [ConfigError("settings", key, f"{self.env} is not set", f"export {self.env}=…")]
-            )
-        assert self.file is not None
-        try:
-            return self.file.read_text("utf-8").strip()
-        except OSError as error:
-            problem = ConfigError("settings", key, f"{self.file}: {error.strerror}", "name a readable file")
-            raise ConfigErrors([problem]) from error
-
-
-class OpenAISection(OpenAISettings):
-    """[openai_realtime]: the API's own settings, and where its key is."""
-
-    api_key: Annotated[SecretRef, Field(description="where the API key is")] = SecretRef(env="OPENAI_API_KEY")
-
-
 class CallSection(_Section):
     """[call]: what every call gets."""
 
     agent: Annotated[
-        Literal["local", "openai_realtime"],
-        Field(description='"local" (the embedded agent, no key needed) or an agent API'),
+        str, Field(description='"local" (the embedded agent, no key needed) or the name of an agent API')
     ] = "local"
     greeting: Annotated[
         str, Field(description='what the agent says first; "" for an agent that waits', max_length=2000)
@@ -106,6 +62,12 @@ class CallSection(_Section):
     greeting_verbatim: Annotated[
         bool, Field(description="true: say the greeting word by word; false: greet in this sense")
     ] = True
+    agent_may_hang_up: Annotated[
+        bool, Field(description="offer the agent a tool that ends the call after its goodbye")
+    ] = True
+    filler_wav: Annotated[
+        Path | None, Field(description="WAV that is played while a lost agent is got back; default: our own")
+    ] = None
     apology_wav: Annotated[
         Path | None, Field(description="WAV that is played when the agent fails; default: our own")
     ] = None
@@ -114,10 +76,29 @@ class CallSection(_Section):
     ] = 4.0
     setup_timeout_s: Annotated[
         float, Field(gt=0, le=30, description="seconds for the agent to accept its configuration")
-    ] = 4.0
+    ] = 10.0
     reply_timeout_s: Annotated[
         float, Field(gt=0, le=120, description="seconds of silence after which an agent counts as lost")
     ] = 12.0
+
+    @field_validator("agent")
+    @classmethod
+    def _known(cls, agent: str) -> str:
+        names = ["local", *PROVIDERS]
+        if agent not in names:
+            known = ", ".join(map(repr, names[:-1]))
+            raise ValueError(f"{agent!r} is not accepted: write {known} or {names[-1]!r}")
+        return agent
+
+
+class SessionSection(NeutralSettings):
+    """[session]: what is asked of the agent, whichever it is."""
+
+    @field_validator("tools")
+    @classmethod
+    def _no_tools(cls, tools: object) -> None:
+        if tools:
+            raise ValueError("nothing here would answer them: remove `tools`")
 
 
 class RecordsSection(_Section):
@@ -153,16 +134,41 @@ class ServeSection(_Section):
     ] = 30.0
 
 
-class Settings(_Section):
-    """The whole file."""
+class _Settings(_Section):
+    """The whole file, but for the agent APIs: each of them has a section of its own name."""
 
     sip: SipSettings = SipSettings()
     call: CallSection = CallSection()
+    session: SessionSection = SessionSection()
     local_agent: AgentSettings = AgentSettings()
-    openai_realtime: OpenAISection = OpenAISection()
     records: RecordsSection = RecordsSection()
     log: LogSection = LogSection()
     serve: ServeSection = ServeSection()
+
+    def vendor(self, provider: str) -> VendorSettings:
+        """The section of an agent API."""
+        section = getattr(self, provider)
+        assert isinstance(section, VendorSettings)
+        return section
+
+
+def _optional(provider: Provider[Any]) -> tuple[Any, Any]:
+    """A section whose required settings are missing is a mistake only for the one that is used."""
+    try:
+        return (provider.settings, provider.settings())
+    except ValidationError:
+        return (provider.settings | None, None)
+
+
+if TYPE_CHECKING:
+    Settings = _Settings
+else:
+    Settings = create_model(
+        "Settings",
+        __base__=_Settings,
+        __doc__="The whole file.",
+        **{name: _optional(provider) for name, provider in PROVIDERS.items()},
+    )
 
 
 def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -170,13 +176,46 @@ def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Settings
     tree = _read(path) if path else {}
     overrides = dict(_overrides(environ))
     for keys, raw in overrides.items():
-        _put(tree, keys, _value(raw))
+        _put(tree, _as_spelt(keys), _value(raw))
+    file = str(path or "settings")
     try:
-        return Settings.model_validate(tree)
+        settings = Settings.model_validate(tree)
     except ValidationError as error:
-        raise ConfigErrors(
-            [_explain(fault, str(path or "settings"), overrides) for fault in error.errors()]
-        ) from None
+        raise ConfigErrors([_explain(fault, file, overrides) for fault in error.errors()]) from None
+    if mistakes := list(_agent_mistakes(settings, file)):
+        raise ConfigErrors(mistakes)
+    return settings
+
+
+def warnings(settings: Settings) -> list[str]:
+    """Settings that are passed on but make no sense on a telephone, one line each."""
+    provider = PROVIDERS.get(settings.call.agent)
+    if provider is None:
+        return []
+    found = provider.warnings(settings.vendor(provider.name))
+    return [f"{provider.name}.{key}: {what}" for key, what in found]
+
+
+def _agent_mistakes(settings: Settings, file: str) -> Iterator[ConfigError]:
+    """What the chosen agent API would refuse, or cannot do."""
+    name = settings.call.agent
+    provider = PROVIDERS.get(name)
+    if provider is None:
+        return
+    if getattr(settings, name) is None:
+        required = [key for key, field in provider.settings.model_fields.items() if field.is_required()]
+        yield ConfigError(file, name, "is missing", f"write [{name}] with {', '.join(required)}")
+        return
+    for key, why in problems(provider, settings.session):
+        yield ConfigError(file, f"session.{key}", why, "remove it, or choose another call.agent")
+    try:
+        provider.with_neutral(settings.vendor(name), settings.session)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        yield ConfigError(file, "session", f"{provider.title}: {_dotted(fault['loc'])}: {fault['msg']}", "")
+    for key, text in provider.refusals(settings.vendor(name)):
+        what, _, instead = text.partition(": ")
+        yield ConfigError(file, f"{name}.{key}", what, instead)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -195,6 +234,14 @@ def _overrides(environ: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], st
     for name, raw in sorted(environ.items()):
         if name.startswith(ENV_PREFIX):
             yield tuple(name.removeprefix(ENV_PREFIX).lower().split("__")), raw
+
+
+def _as_spelt(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of environment variables have no case; some settings, by their vendor's names, do."""
+    spelt: tuple[str, ...] = ()
+    for key in keys:
+        spelt += (next((name for name in _names(spelt) if name.lower() == key), key),)
+    return spelt
 
 
 def _value(raw: str) -> Any:
@@ -221,7 +268,7 @@ def _explain(fault: Any, file: str, overrides: Mapping[tuple[str, ...], str]) ->
     loc: tuple[str | int, ...] = fault["loc"]
     path = tuple(str(part) for part in loc)
     for keys in overrides:
-        if path[: len(keys)] == keys:
+        if path[: len(keys)] == _as_spelt(keys):
             file = "environment " + ENV_PREFIX + "__".join(keys).upper()
     what, instead = _words(fault, loc)
     return ConfigError(file, _dotted(loc), what, instead)

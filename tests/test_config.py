@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from scripts.settings_reference import PAGE, page
+from scripts import providers_reference, settings_reference
 from telbridge.cli import app
-from telbridge.config import ConfigErrors, SecretRef, load
+from telbridge.config import ConfigErrors, load, warnings
+from telbridge.sessions.providers import PROVIDERS
 
 
 def mistakes(tmp_path: Path, text: str, **environ: str) -> list[str]:
@@ -44,7 +46,18 @@ def test_a_file_and_the_environment_over_it(tmp_path: Path) -> None:
         ),
         (
             '[call]\nagent = "siri"\n',
-            "t.toml: call.agent: 'siri' is not accepted: write 'local' or 'openai_realtime'",
+            "t.toml: call.agent: 'siri' is not accepted: write 'local', "
+            + ", ".join(map(repr, list(PROVIDERS)[:-1]))
+            + f" or {list(PROVIDERS)[-1]!r}",
+        ),
+        (
+            '[session]\nlanguage = "English"\n',
+            "t.toml: session.language: 'English': string should match pattern "
+            "'^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$': BCP 47 tag, such as en or de-DE",
+        ),
+        (
+            "[session.turn_detection]\nsilence = 500\n",
+            "t.toml: session.turn_detection.silence: no such setting: did you mean `silence_ms`?",
         ),
         (
             '[openai_realtime]\napi_key = "sk-123"\n',
@@ -84,13 +97,32 @@ def test_a_file_that_is_no_toml(tmp_path: Path) -> None:
     assert line.startswith("t.toml: is not TOML: ")
 
 
-def test_a_secret_comes_from_the_environment_or_a_file(tmp_path: Path) -> None:
-    file = tmp_path / "key"
-    file.write_text("s3cret\n", "utf-8")
-    assert SecretRef(file=file).resolve("k") == "s3cret"
-    assert SecretRef(env="KEY").resolve("k", {"KEY": "s3cret"}) == "s3cret"
-    with pytest.raises(ConfigErrors, match="settings: k: KEY is not set: export KEY="):
-        SecretRef(env="KEY").resolve("k", {})
+def test_what_an_agent_api_cannot_do_is_told_before_any_call(tmp_path: Path) -> None:
+    (line,) = mistakes(tmp_path, '[call]\nagent = "assemblyai"\n[session]\ntemperature = 0.5\n')
+    assert line.startswith("t.toml: session.temperature: AssemblyAI Voice Agent cannot do this: ")
+    assert line.endswith(": remove it, or choose another call.agent")
+
+
+def test_an_agent_api_that_needs_settings_says_which_only_when_it_is_chosen(tmp_path: Path) -> None:
+    assert load(None, {}).call.agent == "local"
+    (line,) = mistakes(tmp_path, '[call]\nagent = "companion"\n')
+    assert (
+        line == "t.toml: companion.companionId: is missing: write the id of a companion, or agent_id instead"
+    )
+
+
+def test_what_makes_no_sense_on_a_telephone_is_passed_on_with_a_warning(tmp_path: Path) -> None:
+    file = tmp_path / "t.toml"
+    file.write_text(
+        '[call]\nagent = "azure_voice_live"\n[azure_voice_live]\nresource = "mine"\n'
+        '[azure_voice_live.animation]\noutputs = ["viseme_id"]\n',
+        "utf-8",
+    )
+    (line,) = warnings(load(file, {}))
+    assert line.startswith("azure_voice_live.animation: ")
+    result = CliRunner().invoke(app, ["check", str(file)])
+    assert result.exit_code == 0
+    assert f"{file}: warning: {line}" in result.output
 
 
 def test_check_prints_one_line_a_mistake_and_fails(tmp_path: Path) -> None:
@@ -103,5 +135,8 @@ def test_check_prints_one_line_a_mistake_and_fails(tmp_path: Path) -> None:
     assert f"{bad}: sip.prot: no such setting: did you mean `port`?" in result.output
 
 
-def test_the_reference_page_is_made_from_the_code() -> None:
-    assert PAGE.read_text("utf-8") == page(), "run: .venv/bin/python scripts/settings_reference.py"
+@pytest.mark.parametrize("reference", [settings_reference, providers_reference])
+def test_the_reference_pages_are_made_from_the_code(reference: Any) -> None:
+    assert reference.PAGE.read_text("utf-8") == reference.page(), (
+        f"run: .venv/bin/python {reference.__file__}"
+    )

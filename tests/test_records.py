@@ -35,6 +35,7 @@ def summary(*turns: Turn) -> CallSummary:
         quality=LegQuality("pcma", 450, 2, 0, 1.5, 449, 0, 0.4, None),
         uplink_dropped_ms=0,
         dtmf_count=2,
+        session_losses=1,
         faults=Counter(unknown_message=1),
     )
 
@@ -51,6 +52,7 @@ def test_a_record_says_who_called_how_it_ended_and_what_was_heard() -> None:
     )
     assert (record["agent_heard_ms"], record["agent_discarded_ms"]) == (2000, 100)
     assert record["rtp"]["rx_lost"] == 2
+    assert record["session_losses"] == 1
     assert record["turns"][0]["agent_first_frame_ms"] == 210.0
     assert record["turns"][1]["interruption"] == {
         "at_ms": 812.3,

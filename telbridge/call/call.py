@@ -17,7 +17,10 @@ from telbridge.call.events import (
     AgentAudio,
     AgentError,
     AgentEvent,
+    AgentInterrupted,
+    AgentLatency,
     AgentTranscript,
+    AgentWarning,
     BadMessage,
     CallerStartedSpeaking,
     CallerStoppedSpeaking,
@@ -33,13 +36,20 @@ from telbridge.call.events import (
     ReplyId,
     ReplyStatus,
     Resumed,
+    SessionBack,
     SessionEnd,
+    SessionExpiring,
+    SessionLost,
     SessionReady,
+    SessionUpdated,
     ToolCall,
+    ToolCallCancelled,
     Unknown,
+    UpdateRefused,
 )
-from telbridge.call.playout import Playout
-from telbridge.call.ports import Greeting, Leg, Session
+from telbridge.call.playout import OWN_WORDS, Playout
+from telbridge.call.ports import Greeting, Leg, Session, TextRole
+from telbridge.call.recovery import OwnWords, Recovery
 from telbridge.call.summary import CallSummary
 from telbridge.call.turns import TurnBook
 
@@ -55,6 +65,13 @@ UNANSWERED_TURNS: Final = 3
 RETRY_AFTER_S: Final = 5
 HANG_UP_S: Final = 5.0
 """For the leg to confirm its end, and for the session to close."""
+PARTING_S: Final = 1.5
+"""An agent that hung up by a tool may still say goodbye: so long after its last reply it has not."""
+HANG_UP_TOOL: Final = "hang_up"
+_BACK: Final = (
+    "The line between you and the caller was interrupted for a moment. "
+    "Say sorry in a few words, then go on where you were."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +81,8 @@ class CallPlan:
     greeting: Greeting | None
     apology: bytes
     """Spoken by ourselves when the agent cannot be; in the leg's format."""
+    filler: bytes
+    """Spoken by ourselves while a lost session is being got back; in the leg's format."""
     reply_timeout_s: float
     """An agent that owes an answer and stays silent so long counts as lost."""
 
@@ -94,9 +113,13 @@ class Call:
         self._answered_ns: int | None = None
         self._ready_ns: int | None = None
         self._owed: asyncio.TimerHandle | None = None
+        self._parting: asyncio.TimerHandle | None = None
+        self._hanging_up = False
 
         loop = asyncio.get_running_loop()
         self._loop = loop
+        self._own = OwnWords(self._playout)
+        self._recovery = Recovery(self._playout, self._own, plan.filler, loop)
         self._ready: asyncio.Future[None] = loop.create_future()
         self._answered: asyncio.Future[None] = loop.create_future()
         self._over: asyncio.Future[LegEnded] = loop.create_future()
@@ -132,7 +155,7 @@ class Call:
         if playing is None:
             if self._playout.idle:
                 self._drained.set()
-        elif playing not in self._started_replies:
+        elif playing < OWN_WORDS and playing not in self._started_replies:
             self._started_replies.add(playing)
             self._turns.agent_frame(playing, now_ns)
 
@@ -168,8 +191,24 @@ class Call:
                     self._break(
                         Ending.AGENT_UNREACHABLE, f"bad message before the session was ready: {event.what}"
                     )
+            case AgentInterrupted():
+                self._silence_agent(event.at_ns)
             case ToolCall():
-                self._fault("tool_call_without_tools", event.name)
+                self._on_tool_call(event)
+            case SessionLost():
+                self._on_lost()
+            case SessionBack():
+                self._on_back()
+            case AgentLatency():
+                self._turns.server_latency(event.figures_ms)
+            case AgentWarning():
+                self._fault("agent_warning", event.code)
+            case UpdateRefused():
+                self._fault("update_refused", event.code)
+            case SessionExpiring():
+                self._log.info("session_expiring", in_s=round(event.in_s))
+            case SessionUpdated() | ToolCallCancelled():
+                pass
             case Unknown():
                 self._fault("unknown_message", event.type)
             case _:
@@ -186,6 +225,7 @@ class Call:
             self._turns.agent_audio(event.reply, event.at_ns)
             self._unanswered = 0
             self._expect_nothing()
+            self._cancel_parting()
         if not self._paused and self._playout.queued_ms > DOWNLINK_HIGH_MS:
             self._paused = True
             self._session.pause_reading()
@@ -203,27 +243,33 @@ class Call:
         if not event.interrupts:
             self._turns.caller_started(event.at_ns)
             return
+        self._silence_agent(event.at_ns)
+        self._turns.caller_started(event.at_ns)
+
+    def _silence_agent(self, at_ns: int) -> None:
         sounding = self._playout.playing is not None
-        heard = self._playout.flush()
+        heard = [fate for fate in self._playout.flush() if fate.reply < OWN_WORDS]
         self._leg.flush()
         self._down.reset()
         self._down_reply = None
         if heard:
             self._session.report_heard(heard)
-            self._turns.interrupted(heard, event.at_ns)
+            self._turns.interrupted(heard, at_ns)
             self._stopping = sounding
             self._log.info(
                 "barge_in",
                 heard_ms=sum(fate.heard_ms for fate in heard),
                 discarded_ms=sum(fate.discarded_ms for fate in heard),
             )
-        self._turns.caller_started(event.at_ns)
 
     def _on_reply_done(self, event: ReplyDone) -> None:
         self._complete(event.reply)
         if event.status is ReplyStatus.FAILED:
             self._fault("reply_failed", event.detail)
             self._break(Ending.AGENT_LOST, f"the API failed to answer: {event.detail}")
+        if self._hanging_up:
+            self._cancel_parting()
+            self._parting = self._loop.call_later(PARTING_S, self._part_by_tool)
 
     def _on_ready(self, event: SessionReady) -> None:
         """The greeting is asked for while the phone still rings; playout holds it until somebody hears it."""
@@ -232,8 +278,7 @@ class Call:
         self._ready_ns = event.at_ns
         self._ready.set_result(None)
         if self._plan.greeting is not None:
-            self._session.greet(self._plan.greeting)
-            self._owed = self._loop.call_later(self._plan.reply_timeout_s, self._on_no_reply)
+            self._expect_reply()
 
     def _fault(self, kind: str, what: str) -> None:
         """The first of each kind is logged, the rest counted: a peer in a loop must not flood the log."""
@@ -241,13 +286,62 @@ class Call:
         if self._faults[kind] == 1:
             self._log.warning("session_fault", kind=kind, what=what[:200])
 
+    # ------------------------------------------------------------ tools
+
+    def _on_tool_call(self, event: ToolCall) -> None:
+        if event.name != HANG_UP_TOOL:
+            self._fault("unknown_tool", event.name)
+            self._session.tool_result(event.tool_call_id, '{"error":"there is no such tool"}', failed=True)
+            return
+        self._hanging_up = True
+        self._session.tool_result(event.tool_call_id, '{"result":"say goodbye; the call ends then"}')
+        self._parting = self._loop.call_later(self._plan.reply_timeout_s, self._part_by_tool)
+
+    def _part_by_tool(self) -> None:
+        self._break(Ending.AGENT_HUNG_UP, "by its tool")
+
+    def _cancel_parting(self) -> None:
+        """The goodbye has begun, or the tool's own reply has ended: wait for what follows."""
+        if self._parting is not None:
+            self._parting.cancel()
+            self._parting = None
+
+    # ------------------------------------------------------------ a session that broke
+
+    def _on_lost(self) -> None:
+        in_reply = self._down_reply is not None or self._unanswered > 0 or self._owed is not None
+        if self._down_reply is not None:
+            self._complete(self._down_reply)
+        self._expect_nothing()
+        self._recovery.lost(in_reply=in_reply)
+
+    def _on_back(self) -> None:
+        if not self._recovery.back():
+            return
+        if self._plan.greeting is not None and not self._heard_from:
+            self._greet_again(self._plan.greeting)
+        else:
+            self._session.request_reply(_BACK)
+        self._expect_reply()
+
+    def _greet_again(self, greeting: Greeting) -> None:
+        """The first one was lost with its session before anybody heard of it."""
+        if greeting.verbatim:
+            self._session.say(greeting.text)
+        else:
+            self._session.request_reply(greeting.text)
+
     # ------------------------------------------------------------ an agent that owes an answer
 
     def _on_caller_stopped(self) -> None:
         """A cough may rightly stay unanswered, so one silence proves nothing; several turns in a row do."""
         self._unanswered += 1
         if self._owed is None and self._unanswered >= UNANSWERED_TURNS:
-            self._owed = self._loop.call_later(self._plan.reply_timeout_s, self._on_no_reply)
+            self._expect_reply()
+
+    def _expect_reply(self) -> None:
+        self._expect_nothing()
+        self._owed = self._loop.call_later(self._plan.reply_timeout_s, self._on_no_reply)
 
     def _expect_nothing(self) -> None:
         if self._owed is not None:
@@ -272,7 +366,9 @@ class Call:
                     self._answered.set_result(None)
             case Dtmf():
                 self._dtmf_count += 1
-                self._session.send_text(f"[DTMF] caller pressed {event.digit}", respond=True)
+                self._session.send_text(
+                    f"[DTMF] caller pressed {event.digit}", role=TextRole.CALLER, respond=True
+                )
             case Held():
                 self._held = True
                 self._expect_nothing()
@@ -296,11 +392,15 @@ class Call:
         """From the first ring to the summary; both sides are ended, whatever fails first."""
         self._leg.attach(self, self._on_leg_event)
         self._leg.ring()
+        if self._plan.greeting is not None:
+            self._session.greet(self._plan.greeting)
         session = asyncio.create_task(self._session.run(self.on_agent_event), name="session")
         try:
             return self._summary(await self._live(session))
         finally:
             self._expect_nothing()
+            self._recovery.stop()
+            self._cancel_parting()
             self._leg.hang_up()
             await _ended(session, self._session.close)
             await _first(self._over, timeout_s=HANG_UP_S)
@@ -361,11 +461,9 @@ class Call:
         await _first(self._over, timeout_s=HANG_UP_S)
 
     async def _apologise(self) -> None:
-        """A new reply behind an emptied queue; ids of the session end far below this one."""
+        """Behind an emptied queue."""
         self._playout.flush()
-        ours = ReplyId(2**62)
-        self._playout.append(ours, self._plan.apology)
-        self._playout.complete(ours)
+        self._own.say(self._plan.apology)
         await self._played_out(self._playout.queued_ms + 1000)
 
     async def _played_out(self, limit_ms: int) -> None:
@@ -396,6 +494,7 @@ class Call:
             quality=self._leg.quality(),
             uplink_dropped_ms=self._session.uplink_dropped_ms,
             dtmf_count=self._dtmf_count,
+            session_losses=self._recovery.losses,
             faults=self._faults,
         )
 

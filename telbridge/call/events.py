@@ -48,6 +48,8 @@ class SessionReady:
     """The API acknowledged the configuration; uplink audio may flow."""
 
     at_ns: int
+    resumed: bool = False
+    """The API itself carries on a session whose connection broke."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,78 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCallCancelled:
+    """The agent no longer wants the result of a tool call: drop it, send nothing."""
+
+    tool_call_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentInterrupted:
+    """The API stopped its own reply, whatever it took for an interruption: what is being played must stop
+    now. Comes with or without a `CallerStartedSpeaking` before it."""
+
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionUpdated:
+    """The API took a change of the running session."""
+
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRefused:
+    """The API did not take a change; the session goes on as it was."""
+
+    code: str
+    message: str
+    """May hold user data: never logged at info."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentLatency:
+    """Figures that the API tells of one turn."""
+
+    figures_ms: Mapping[str, float]
+    """By the vendor's names, such as "total_latency"."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentWarning:
+    """The API warns; the session goes on."""
+
+    code: str
+    message: str
+    """May hold user data: never logged at info."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionExpiring:
+    """The API will end the session by itself, for its age or for silence."""
+
+    in_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLost:
+    """The connection broke and is being made again; the caller waits."""
+
+    at_ns: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionBack:
+    """The session goes on, with the conversation so far."""
+
+    at_ns: int
+    resumed: bool
+    """True: the API's own resumption; False: a new session that was told what had been said."""
+
+
+@dataclass(frozen=True, slots=True)
 class AgentError:
     """The API complained. The session stays open unless the shell says otherwise."""
 
@@ -159,6 +233,15 @@ AgentEvent = (
     | CallerTranscript
     | AgentTranscript
     | ToolCall
+    | ToolCallCancelled
+    | AgentInterrupted
+    | SessionUpdated
+    | UpdateRefused
+    | AgentLatency
+    | AgentWarning
+    | SessionExpiring
+    | SessionLost
+    | SessionBack
     | AgentError
     | BadMessage
     | Unknown
@@ -172,6 +255,16 @@ class SessionEnd:
     ending: Ending
     detail: str = ""
     """For the log: close code and reason, or the exception's text. No secret."""
+    may_reconnect: bool = False
+    """A new connection, made now, may carry the conversation on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One utterance of the conversation so far, as the caller knows it."""
+
+    by_caller: bool
+    text: str
 
 
 # ---------------------------------------------------------------- telephone side

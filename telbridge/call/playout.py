@@ -28,6 +28,10 @@ PATIENCE_FRAMES: Final = 2
 """At the start of a reply, a chunk shorter than a frame waits so long for more before it is played alone."""
 
 
+OWN_WORDS: Final = ReplyId(2**62)
+"""From here on ids are the call's own words, not the agent's: they are above whatever was cut."""
+
+
 @dataclass(frozen=True, slots=True)
 class Heard:
     """The fate of one reply's audio at a flush, in samples at the leg's rate."""
@@ -186,7 +190,8 @@ class Playout:
             if entry.id == reply:
                 return entry
         self._replies.append(_Reply(reply))
-        self._highest = max(self._highest, reply)
+        if reply < OWN_WORDS:
+            self._highest = max(self._highest, reply)
         return self._replies[-1]
 
     def _ready_bytes(self) -> int:

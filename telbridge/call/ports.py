@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Protocol
 
 from telbridge.audio.formats import AudioFormat
 from telbridge.call.events import AgentEvent, CallFacts, LegEvent, LegQuality, SessionEnd
 from telbridge.call.playout import Heard
+from telbridge.dialplan.vocabulary import Json, NeutralSettings
 
 
 class Media(Protocol):
@@ -72,6 +74,23 @@ class Greeting:
     verbatim: bool = True
 
 
+class TextRole(Enum):
+    """In whose name a text joins the conversation."""
+
+    CALLER = auto()
+    """As if the caller had said it."""
+    CONTEXT = auto()
+    """For the agent to know; nobody said it."""
+
+
+class UpdateImpossible(Exception):
+    """A change that this agent API cannot take, or not any more; nothing was sent."""
+
+    def __init__(self, key: str, why: str) -> None:
+        super().__init__(f"{key}: {why}")
+        self.key, self.why = key, why
+
+
 class Session(Protocol):
     """The agent side of one call, as the call sees it.
 
@@ -93,10 +112,27 @@ class Session(Protocol):
     def send_audio(self, frame: bytes) -> None:
         """One frame of the caller's audio. Dropped and counted when the network cannot keep up."""
 
-    def greet(self, greeting: Greeting) -> None: ...
+    def greet(self, greeting: Greeting) -> None:
+        """How to open; before `run`."""
 
-    def send_text(self, text: str, *, respond: bool) -> None:
-        """Put text into the conversation as the caller's; `respond`: ask for an answer."""
+    def send_text(self, text: str, *, role: TextRole, respond: bool) -> None:
+        """Put text into the conversation; `respond`: ask for an answer."""
+
+    def say(self, text: str) -> None:
+        """Make the agent say exactly this, or as nearly as the API can."""
+
+    def request_reply(self, instructions: str | None = None) -> None:
+        """Make the agent speak now; `instructions` hold for this reply only."""
+
+    def interrupt(self) -> None:
+        """Stop the reply that the agent is at (a key was pressed, say). The call flushes its playout."""
+
+    def tool_result(self, tool_call_id: str, output: str, *, failed: bool = False) -> None:
+        """`output`: text, JSON as a rule. Unknown and cancelled calls are ignored."""
+
+    def update(self, neutral: NeutralSettings, vendor: Json) -> None:
+        """Change the running session: what is set in `neutral`, then `vendor` (the provider's own settings,
+        merged). `SessionUpdated` or `UpdateRefused` follows. UpdateImpossible if it cannot be asked."""
 
     def report_heard(self, heard: Sequence[Heard]) -> None:
         """After a flush: what of each cut reply the caller heard."""

@@ -27,5 +27,7 @@ class CallSummary:
     quality: LegQuality | None
     uplink_dropped_ms: int
     dtmf_count: int
+    session_losses: int
+    """Connections to the agent that broke and were made again."""
     faults: Counter[str] = field(default_factory=Counter)
     """Complaints about the session by kind: bad messages, unknown types, errors."""

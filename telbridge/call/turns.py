@@ -6,7 +6,7 @@ greeting: nobody spoke before it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from telbridge.call.events import ReplyId
@@ -37,6 +37,8 @@ class Turn:
     caller_text: str = ""
     agent_text: str = ""
     interruption: Interruption | None = None
+    server_latency_ms: dict[str, float] = field(default_factory=dict)
+    """What the API says of its own share, by its own names."""
     replies: list[ReplyId] = field(default_factory=list)
 
 
@@ -85,6 +87,10 @@ class TurnBook:
         said = self._said.setdefault(id(turn), {})
         said[reply] = text
         turn.agent_text = " ".join(said.values())
+
+    def server_latency(self, figures_ms: Mapping[str, float]) -> None:
+        """Of the turn that is being answered."""
+        self.current.server_latency_ms.update(figures_ms)
 
     def agent_frame(self, reply: ReplyId, at_ns: int) -> None:
         """Call once for the first frame of each reply that reaches the leg."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from telbridge.config import ConfigErrors, load
+from telbridge.config import ConfigErrors, load, warnings
 
 
 def check(
@@ -15,17 +15,20 @@ def check(
 ) -> None:
     """Check settings files; print each mistake as `file: key: what is wrong: what to write instead`.
 
-    Exit status 1 if there is any. Environment overrides (TELBRIDGE__SIP__PORT=5070) are checked too.
+    Settings that make no sense on a telephone get a warning. Exit status 1 if there is any mistake.
+    Environment overrides (TELBRIDGE__SIP__PORT=5070) are checked too.
     """
     wrong = False
     for file in files:
         try:
-            load(file)
+            settings = load(file)
         except ConfigErrors as errors:
             wrong = True
             for error in errors.errors:
                 typer.echo(str(error))
         else:
+            for warning in warnings(settings):
+                typer.echo(f"{file}: warning: {warning}")
             typer.echo(f"{file}: ok")
     if wrong:
         raise typer.Exit(1)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import structlog
 import typer
 
-from telbridge.config import ConfigErrors, Settings, load
+from telbridge.config import ConfigErrors, Settings, load, warnings
 from telbridge.ops import logging
 from telbridge.serving.children import ChildFailed
 from telbridge.serving.supervisor import Supervisor
@@ -33,6 +33,8 @@ def serve(
         typer.echo(str(errors), err=True)
         raise typer.Exit(1) from None
     logging.configure(settings.log.level, settings.log.format, process="supervisor")
+    for warning in warnings(settings):
+        log.warning("settings_odd", what=warning)
     try:
         asyncio.run(Supervisor(settings, lambda ready: _announce(settings, ready)).run())
     except ChildFailed as error:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import structlog
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "console", "json"]
+
+_TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
+    # Local variables are prompts, phone numbers and keys.
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
 
 
 def configure(level: LogLevel, log_format: LogFormat, **process: Any) -> None:
@@ -28,7 +33,7 @@ def configure(level: LogLevel, log_format: LogFormat, **process: Any) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.dict_tracebacks if not console else structlog.processors.ExceptionRenderer(),
+        structlog.processors.ExceptionRenderer() if console else _TRACEBACKS,
     ]
     structlog.configure(
         processors=[*shared, renderer],

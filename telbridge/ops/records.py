@@ -41,6 +41,7 @@ def record_of(summary: CallSummary, *, transcripts: bool, ended_at: datetime | N
         "underrun_frames": summary.playout.underrun_frames,
         "uplink_dropped_ms": summary.uplink_dropped_ms,
         "dtmf_count": summary.dtmf_count,
+        "session_losses": summary.session_losses,
         "faults": dict(summary.faults),
         "rtp": asdict(summary.quality) if summary.quality else None,
     }

@@ -2,43 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import asyncio
+import os
+from typing import Any, Final
 
 import aiohttp
+import structlog
 
+from telbridge.audio.formats import PCMU_8K, AudioFormat
+from telbridge.call.call import HANG_UP_TOOL
 from telbridge.call.events import CallFacts
 from telbridge.call.ports import Session
-from telbridge.config import Settings
+from telbridge.config import ConfigError, ConfigErrors, Settings
+from telbridge.dialplan.vocabulary import NeutralSettings, Tool
+from telbridge.sessions.base import AgentProtocol, Opening
 from telbridge.sessions.connection import AgentConnection
-from telbridge.sessions.openai_realtime import OpenAIRealtime
+from telbridge.sessions.credentials import SecretMissing
+from telbridge.sessions.link import Patience
+from telbridge.sessions.openai_realtime import PROVIDER as OPENAI
 from telbridge.sessions.openai_settings import OpenAISettings, ServerVad, Transcription
+from telbridge.sessions.provider import Ability, Provider, VendorSettings, Way
+from telbridge.sessions.providers import PROVIDERS
 
-NewSession = Callable[[CallFacts, aiohttp.ClientSession, Any], Session]
+log = structlog.get_logger()
+
+REFRESH_S: Final = 20 * 60.0
+"""Fetched secrets live for an hour at the least."""
+TRY_AGAIN_S: Final = 30.0
 
 
-def session_factory(settings: Settings, agent_url: str | None) -> NewSession:
-    """A function that makes the session of a call. Raises ConfigErrors if a secret is missing."""
-    api, api_key = _api(settings, agent_url)
+class Sessions:
+    """Makes the session of each call. ConfigErrors if a secret is missing."""
 
-    def new_session(facts: CallFacts, http: aiohttp.ClientSession, log: Any) -> Session:
-        protocol = OpenAIRealtime(api, wire_format=facts.wire_format, api_key=api_key)
-        return AgentConnection(
-            protocol,
-            http,
-            log=log,
-            connect_timeout_s=settings.call.connect_timeout_s,
-            setup_timeout_s=settings.call.setup_timeout_s,
+    def __init__(self, settings: Settings, agent_url: str | None) -> None:
+        """Blocks where the agent API wants a secret that has to be fetched: before any call."""
+        self._provider, vendor = _agent(settings, agent_url)
+        self._vendor = self._provider.with_neutral(vendor, _asked(settings, self._provider))
+        self._patience = Patience(
+            connect_s=settings.call.connect_timeout_s, setup_s=settings.call.setup_timeout_s
         )
+        try:
+            self._fetched = self._provider.fetch_secrets(self._vendor)
+            self._protocol("check", PCMU_8K)
+        except SecretMissing as missing:
+            name = self._provider.name
+            key = missing.key if missing.key.startswith(f"{name}.") else f"{name}.{missing.key}"
+            raise ConfigErrors([ConfigError("settings", key, missing.what, missing.instead)]) from None
 
-    return new_session
+    def new(self, facts: CallFacts, http: aiohttp.ClientSession, log: Any) -> Session:
+        protocol = self._protocol(facts.call_id, facts.wire_format)
+        return AgentConnection(protocol, http, log=log, patience=self._patience)
+
+    async def keep_secrets_fresh(self) -> None:
+        """Until cancelled; ends at once if none has to be fetched."""
+        wait_s = REFRESH_S
+        while self._fetched:
+            await asyncio.sleep(wait_s)
+            try:
+                self._fetched = await asyncio.to_thread(self._provider.fetch_secrets, self._vendor)
+                wait_s = REFRESH_S
+            except SecretMissing as missing:
+                log.warning("secret_not_refreshed", what=str(missing))
+                wait_s = TRY_AGAIN_S
+
+    def _protocol(self, call_id: str, wire_format: AudioFormat) -> AgentProtocol:
+        environ = {**os.environ, **self._fetched} if self._fetched else os.environ
+        return self._provider.open(self._vendor, Opening(call_id, wire_format, environ))
 
 
-def _api(settings: Settings, agent_url: str | None) -> tuple[OpenAISettings, str | None]:
-    if settings.call.agent == "openai_realtime":
-        return settings.openai_realtime, settings.openai_realtime.api_key.resolve("openai_realtime.api_key")
+def _asked(settings: Settings, provider: Provider[Any]) -> NeutralSettings:
+    """[session], and the tools that the call itself answers."""
+    neutral: NeutralSettings = settings.session
+    if settings.call.agent_may_hang_up and provider.abilities[Ability.TOOLS].way is not Way.IMPOSSIBLE:
+        hang_up = Tool(
+            name=HANG_UP_TOOL,
+            description="End the phone call. Call it when the caller has said goodbye or wants to stop.",
+        )
+        neutral = NeutralSettings.model_validate({**_set(neutral), "tools": [hang_up]})
+    return neutral
+
+
+def _set(neutral: NeutralSettings) -> dict[str, Any]:
+    return neutral.model_dump(exclude_unset=True)
+
+
+def _agent(settings: Settings, agent_url: str | None) -> tuple[Provider[Any], VendorSettings]:
+    if settings.call.agent != "local":
+        return PROVIDERS[settings.call.agent], settings.vendor(settings.call.agent)
     assert agent_url is not None
-    return _local(settings, agent_url), None
+    return OPENAI, _local(settings, agent_url)
 
 
 def _local(settings: Settings, agent_url: str) -> OpenAISettings:
@@ -47,6 +99,8 @@ def _local(settings: Settings, agent_url: str) -> OpenAISettings:
     return OpenAISettings(
         url=agent_url,
         model="telbridge-local",
+        # Its voice is chosen in [local_agent]; this is only a name that the API knows.
+        voice="marin",
         transcription=Transcription(),
         turn_detection=ServerVad(
             silence_duration_ms=local.end_of_turn_ms, interrupt_response=local.barge_in.enabled

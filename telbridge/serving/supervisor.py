@@ -98,4 +98,4 @@ class Supervisor:
         if self._settings.call.agent == "local":
             await self._agent_ready.wait()
             agent_url = f"ws://127.0.0.1:{self._agent_port}/v1/realtime"
-        return WorkerStart(settings=self._settings, agent_url=agent_url).model_dump_json()
+        return WorkerStart(settings=self._settings, agent_url=agent_url).model_dump_json(exclude_unset=True)

@@ -27,9 +27,9 @@ from telbridge.legs.sip.leg import SipLeg
 from telbridge.legs.sip.library import SipUnavailable
 from telbridge.ops import logging
 from telbridge.ops.records import RecordFile, record_of
-from telbridge.serving.apology import apology_path
+from telbridge.serving.apology import apology_path, filler_path
 from telbridge.serving.messages import WorkerStart
-from telbridge.serving.sessions import session_factory
+from telbridge.serving.sessions import Sessions
 from telbridge.sessions.connection import make_http_session
 
 log = structlog.get_logger()
@@ -44,7 +44,7 @@ class Worker:
     def __init__(self, start: WorkerStart) -> None:
         settings = start.settings
         self._settings = settings
-        self._new_session = session_factory(settings, start.agent_url)
+        self._sessions = Sessions(settings, start.agent_url)
         self._records = RecordFile(settings.records.file())
         self._plan = _plan(settings)
         self._calls: dict[str, Call] = {}
@@ -62,13 +62,16 @@ class Worker:
             self._http = http
             endpoint = SipEndpoint(self._settings.sip, self._on_call, log=log)
             endpoint.start()
+            refreshing = asyncio.create_task(self._sessions.keep_secrets_fresh())
             try:
                 self.serving.set()
                 _say(event="ready", **endpoint.describe())
                 await stop.wait()
                 endpoint.drain()
+                log.info("worker_draining", calls=len(self._calls))
                 await self._drain(hurry)
             finally:
+                refreshing.cancel()
                 await endpoint.stop()
 
     def _on_call(self, leg: SipLeg) -> None:
@@ -90,7 +93,7 @@ class Worker:
         call_log.info("call_arrived", ingress=facts.ingress, codec=str(facts.wire_format))
         try:
             assert self._http is not None
-            session = self._new_session(facts, self._http, call_log)
+            session = self._sessions.new(facts, self._http, call_log)
             call = Call(leg, session, self._plan, clock=time.monotonic_ns, log=call_log)
             self._calls[facts.call_id] = call
             summary = await call.run()
@@ -132,6 +135,7 @@ def _plan(settings: Settings) -> CallPlan:
     return CallPlan(
         greeting=greeting,
         apology=load_wav(section.apology_wav or apology_path(), PCM_8K),
+        filler=load_wav(section.filler_wav or filler_path(), PCM_8K),
         reply_timeout_s=section.reply_timeout_s,
     )
 

@@ -1,43 +1,41 @@
-"""The one WebSocket shell of all agent APIs: feed a message, hand over the events, write what is due."""
+"""One session of a call over as many connections as it takes."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import struct
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
 import aiohttp
-from aiohttp import WSMessage, WSMsgType
 from structlog.typing import FilteringBoundLogger
 
 from telbridge.audio.formats import AudioFormat
-from telbridge.call.events import AgentError, AgentEvent, Ending, SessionEnd, SessionReady
+from telbridge.call.events import (
+    AgentEvent,
+    AgentTranscript,
+    CallerTranscript,
+    ReplyId,
+    Said,
+    SessionBack,
+    SessionEnd,
+    SessionLost,
+    SessionReady,
+)
 from telbridge.call.playout import Heard
-from telbridge.call.ports import Greeting
-from telbridge.sessions.base import AgentProtocol, ConnectRequest
-from telbridge.sessions.websocket import UPLINK_MAX_MS, AgentSocket, Outgoing
+from telbridge.call.ports import Greeting, TextRole
+from telbridge.dialplan.vocabulary import Json, NeutralSettings
+from telbridge.sessions.base import AgentProtocol, HttpRequest
+from telbridge.sessions.link import CLOSED_BY_US, Link, Patience, fetch
+from telbridge.sessions.websocket import AgentSocket
 
-CONNECT_TIMEOUT_S: Final = 5.0
-SETUP_TIMEOUT_S: Final = 5.0
-CLOSE_TIMEOUT_S: Final = 1.0
-"""The peer's time to answer our close frame; then the connection is cut."""
-BEAT_S: Final = 5.0
-_PING_AT_BEAT: Final = 2
-_LOST_AT_BEAT: Final = 4
-"""Beats in a row in which nothing came from the peer: from the second on it is pinged, at the fourth it is
-gone (15 to 20 s of silence). A working agent is never silent that long: it answers pings."""
-MESSAGES_A_TURN: Final = 8
-"""A burst lies in the reader's buffer, and taking from it never waits: the other calls' tick must get its
-turn in between."""
-MESSAGE_MAX_OCTETS: Final = 16 << 20
-
-_DATA: Final = (WSMsgType.TEXT, WSMsgType.BINARY)
-_ALIVE: Final = (*_DATA, WSMsgType.PING, WSMsgType.PONG)
-_NORMAL: Final = 1000
-_GOING_AWAY: Final = 1001
+RECONNECT_AFTER_S: Final = (0.0, 0.25, 0.5, 1.0, 2.0, 3.0)
+"""Waits before the tries to get a lost session back; the caller hears a filler meanwhile."""
+LOSSES: Final = 5
+"""In one call; a session that breaks more often is not worth another try."""
+AFTERWORD_S: Final = 2.0
+REMEMBERED: Final = 200
+"""Utterances of the conversation that a new session is told."""
 
 
 def make_http_session() -> aiohttp.ClientSession:
@@ -52,9 +50,10 @@ def make_http_session() -> aiohttp.ClientSession:
 
 
 class AgentConnection:
-    """One session over one WebSocket; implements `telbridge.call.ports.Session`.
+    """Implements `telbridge.call.ports.Session`.
 
-    Neither words, audio nor keys are ever logged here.
+    A connection that broke is replaced by one to the protocol's successor: the call sees `SessionLost`, then
+    `SessionBack`. Neither words, audio nor keys are ever logged here.
     """
 
     def __init__(
@@ -64,29 +63,24 @@ class AgentConnection:
         *,
         log: FilteringBoundLogger,
         clock: Callable[[], int] = time.monotonic_ns,
-        connect_timeout_s: float = CONNECT_TIMEOUT_S,
-        setup_timeout_s: float = SETUP_TIMEOUT_S,
-        close_timeout_s: float = CLOSE_TIMEOUT_S,
-        beat_s: float = BEAT_S,
+        patience: Patience | None = None,
+        reconnect_after_s: Sequence[float] = RECONNECT_AFTER_S,
     ) -> None:
         """`http`: made by `make_http_session`."""
         self._protocol = protocol
         self._http = http
         self._log = log
         self._clock = clock
-        self._connect_timeout_s = connect_timeout_s
-        self._setup_timeout_s = setup_timeout_s
-        self._close_timeout_s = close_timeout_s
-        self._beat_s = beat_s
-        self._outgoing: Outgoing | None = None
+        self._patience = patience or Patience()
+        self._reconnect_after_s = reconnect_after_s
+        self._on_event: Callable[[AgentEvent], None] | None = None
+        self._link = self._new_link()
         self._dropped_octets = 0
-        self._ready = False
-        self._end: SessionEnd | None = None
-        self._deadline: asyncio.Timeout | None = None
-        self._reading = asyncio.Event()
-        self._reading.set()
-        self._heartbeat: asyncio.TimerHandle | None = None
-        self._silent_beats = 0
+        self._lost = False
+        self._ended = False
+        self._closing = asyncio.Event()
+        self._said: list[tuple[ReplyId | None, Said]] = []
+        self._afterwords: set[asyncio.Task[None]] = set()
 
     # ------------------------------------------------------------ what the call asks
 
@@ -100,58 +94,73 @@ class AgentConnection:
 
     @property
     def uplink_dropped_ms(self) -> int:
-        """Frames that came before `SessionReady` or after the end are not counted: nobody was late."""
-        octets = self._outgoing.uplink_dropped_octets if self._outgoing else self._dropped_octets
+        """Frames that came while there was no session are not counted: nobody was late."""
+        octets = self._dropped_octets + self._link.dropped_octets
         return int(self._protocol.uplink_format.ms_in(octets))
 
     def send_audio(self, frame: bytes) -> None:
-        if self._outgoing is not None:
-            message = self._protocol.audio(frame)
-            if message is not None:
-                self._outgoing.audio(message, len(frame))
+        self._link.send_audio(frame)
 
     def greet(self, greeting: Greeting) -> None:
-        if self._end is None:
-            self._protocol.greet(greeting)
-            self._write()
+        self._protocol.greet(greeting)
 
-    def send_text(self, text: str, *, respond: bool) -> None:
-        if self._end is None:
-            self._protocol.send_text(text, respond=respond)
-            self._write()
+    def send_text(self, text: str, *, role: TextRole, respond: bool) -> None:
+        if not self._ended:
+            self._protocol.send_text(text, role=role, respond=respond)
+            self._link.write()
+
+    def say(self, text: str) -> None:
+        if not self._ended:
+            self._protocol.say(text)
+            self._link.write()
+
+    def request_reply(self, instructions: str | None = None) -> None:
+        if not self._ended:
+            self._protocol.request_reply(instructions)
+            self._link.write()
+
+    def interrupt(self) -> None:
+        if not self._ended:
+            self._protocol.interrupt()
+            self._link.write()
+
+    def tool_result(self, tool_call_id: str, output: str, *, failed: bool = False) -> None:
+        if not self._ended:
+            self._protocol.tool_result(tool_call_id, output, failed=failed)
+            self._link.write()
+
+    def update(self, neutral: NeutralSettings, vendor: Json) -> None:
+        if not self._ended:
+            self._protocol.update(neutral, vendor)
+            self._link.write()
 
     def report_heard(self, heard: Sequence[Heard]) -> None:
-        if self._end is None:
+        if not self._ended:
             self._protocol.report_heard(heard)
-            self._write()
+            self._link.write()
 
     def pause_reading(self) -> None:
-        self._reading.clear()
+        self._link.pause_reading()
 
     def resume_reading(self) -> None:
-        self._reading.set()
+        self._link.resume_reading()
 
     def close(self) -> None:
-        """`run` then returns AGENT_HUNG_UP with the detail "closed by us"."""
-        self._finish(SessionEnd(Ending.AGENT_HUNG_UP, "closed by us"))
+        self._closing.set()
+        self._link.close()
 
     # ------------------------------------------------------------ the run
 
     async def run(self, on_event: Callable[[AgentEvent], None]) -> SessionEnd:
         """Once. An exception of `on_event` or of the protocol is a bug: it comes out of here, after the
         connection was cut; so does a cancellation."""
-        request = self._protocol.connect_request()
+        self._on_event = on_event
         started_ns = self._clock()
-        self._log.debug("session_connecting")
         try:
-            opened = await self._connect(request)
-            if isinstance(opened, AgentSocket):
-                self._log.debug("session_connected", connect_ms=(self._clock() - started_ns) // 1_000_000)
-                end = await self._converse(opened, on_event)
-            else:
-                end = opened
+            end = await self._hold()
         finally:
-            self._finish(SessionEnd(Ending.INTERNAL_ERROR))  # Unless it has ended: no more of it is asked.
+            self._ended = True
+            await self._say_afterwords()
         self._log.info(
             "session_ended",
             ending=end.ending.value,
@@ -161,183 +170,99 @@ class AgentConnection:
         )
         return end
 
-    async def _connect(self, request: ConnectRequest) -> AgentSocket | SessionEnd:
-        end = self._end
-        if end is not None:
-            return end
-        try:
-            async with asyncio.timeout(self._connect_timeout_s) as self._deadline:
-                websocket = await self._http.ws_connect(
-                    request.url,
-                    headers=request.headers,
-                    compress=0,
-                    max_msg_size=MESSAGE_MAX_OCTETS,
-                    # All three are done here: aiohttp's heartbeat would take our own pause for a dead
-                    # peer, and its answers would be written past the queues.
-                    heartbeat=None,
-                    autoping=False,
-                    autoclose=False,
-                )
-        except aiohttp.WSServerHandshakeError as refusal:
-            return self._protocol.refused(refusal.status)
-        except (aiohttp.ClientError, OSError) as fault:  # TimeoutError is an OSError
-            end = self._end
-            if end is not None:
+    async def _hold(self) -> SessionEnd:
+        """The first connection, and the next as long as the last one broke."""
+        end = await self._connection()
+        losses = 0
+        while self._link.ready and end.may_reconnect and losses < LOSSES and self._hand_over():
+            losses += 1
+            self._lost = True
+            self._log.warning("session_lost", detail=end.detail, losses=losses)
+            self._tell(SessionLost(self._clock(), end.detail))
+            end = await self._reconnect(end)
+        return end
+
+    async def _reconnect(self, broken: SessionEnd) -> SessionEnd:
+        """Try until a connection was ready; how that one ended, or how the first one broke if none was."""
+        for number, wait_s in enumerate(self._reconnect_after_s):
+            if await self._was_closed_within(wait_s):
+                return CLOSED_BY_US
+            if number and not self._hand_over():
+                return broken
+            end = await self._connection()
+            if self._link.ready or not end.may_reconnect:
                 return end
-            if self._deadline is not None and self._deadline.expired():
-                return self._protocol.closed(None, f"no connection within {self._connect_timeout_s:g} s")
-            return self._protocol.closed(None, _describe(fault))
-        finally:
-            self._deadline = None
-        if not isinstance(websocket, AgentSocket):
-            await websocket.close()
-            raise TypeError("AgentConnection wants an HTTP session of make_http_session()")
-        return websocket
+        return broken
 
-    async def _converse(self, websocket: AgentSocket, on_event: Callable[[AgentEvent], None]) -> SessionEnd:
-        self._outgoing = Outgoing(
-            websocket,
-            uplink_max_octets=self._protocol.uplink_format.bytes_for_ms(UPLINK_MAX_MS),
-            uplink_kind=WSMsgType.TEXT if self._protocol.uplink_is_text else WSMsgType.BINARY,
-            on_stuck=self._on_stuck,
-        )
-        try:
-            self._arm_heartbeat()
-            end = await self._pump_until_end(websocket, on_event)
-            await self._say_goodbye(websocket)
-            return end
-        except BaseException:
-            websocket.write(struct.pack("!H", _GOING_AWAY), WSMsgType.CLOSE)
-            raise
-        finally:
-            self._stop_writing()
-            websocket.abort()
+    def _hand_over(self) -> bool:
+        """From here on all that is asked goes to the successor, if there can be one."""
+        successor = self._protocol.successor([said for _, said in self._said])
+        if successor is None:
+            return False
+        self._dropped_octets += self._link.dropped_octets
+        self._protocol = successor
+        self._link = self._new_link()
+        return True
 
-    async def _pump_until_end(
-        self, websocket: AgentSocket, on_event: Callable[[AgentEvent], None]
-    ) -> SessionEnd:
-        deadline = asyncio.timeout(self._setup_timeout_s)
-        self._deadline = deadline
+    async def _connection(self) -> SessionEnd:
+        end = await self._link.run(self._tell)
+        afterword = self._protocol.afterword()
+        if afterword is not None:
+            task = asyncio.create_task(self._say_afterword(afterword), name="afterword")
+            self._afterwords.add(task)
+            task.add_done_callback(self._afterwords.discard)
+        return end
+
+    async def _was_closed_within(self, wait_s: float) -> bool:
         try:
-            async with deadline:
-                self._write()
-                return await self._pump(websocket, on_event)
+            async with asyncio.timeout(wait_s):
+                await self._closing.wait()
         except TimeoutError:
-            if not deadline.expired():
-                raise  # Not ours: a bug's.
-            if self._end is None:
-                self._end = self._protocol.closed(None, f"not configured within {self._setup_timeout_s:g} s")
-            return self._end
-        finally:
-            self._deadline = None
-
-    async def _pump(self, websocket: AgentSocket, on_event: Callable[[AgentEvent], None]) -> SessionEnd:
-        for number in itertools.count(1):
-            if self._end is not None:
-                break
-            message = await websocket.receive()
-            if number % MESSAGES_A_TURN == 0:
-                await asyncio.sleep(0)
-            self._silent_beats = 0
-            if not self._reading.is_set():
-                await self._reading.wait()
-            if message.type in _DATA:
-                self._take(message.data, on_event)
-            elif message.type is WSMsgType.PING:
-                self._pong(message.data)
-            elif message.type is not WSMsgType.PONG:
-                return self._judge(message)
-        assert self._end is not None
-        return self._end
-
-    def _take(self, data: str | bytes, on_event: Callable[[AgentEvent], None]) -> None:
-        for event in self._protocol.receive(data, now_ns=self._clock()):
-            on_event(event)
-            if not self._ready:
-                self._watch_setup(event)
-        self._write()
-
-    def _watch_setup(self, event: AgentEvent) -> None:
-        match event:
-            case SessionReady():
-                self._ready = True
-                self._log.info("session_ready")
-                if self._deadline is not None and not self._deadline.expired():
-                    self._deadline.reschedule(None)
-            case AgentError(at_setup=True):
-                self._finish(self._protocol.closed(None, "given up at set-up"))
-            case _:
-                pass
-
-    def _judge(self, message: WSMessage) -> SessionEnd:
-        """The end as the peer or the network made it. aiohttp calls a connection that just ended 1000;
-        only a close frame's own code counts."""
-        if message.type is WSMsgType.CLOSE:
-            return self._protocol.closed(message.data or 1005, str(message.extra or ""))
-        if message.type is WSMsgType.ERROR and isinstance(message.data, Exception):
-            return self._protocol.closed(None, _describe(message.data))
-        return self._protocol.closed(None, "")
-
-    async def _say_goodbye(self, websocket: AgentSocket) -> None:
-        """Our close frame, an answer or not. If not, wait for the peer's; what else it still sends is of
-        no interest to anybody."""
-        self._stop_writing()
-        websocket.write(struct.pack("!H", _NORMAL), WSMsgType.CLOSE)
-        if self._end is None:
-            return
-        try:
-            async with asyncio.timeout(self._close_timeout_s):
-                while (await websocket.receive()).type in _ALIVE:
-                    pass
-        except TimeoutError:
-            self._log.debug("session_close_timeout")
+            pass
+        return self._closing.is_set()
 
     # ------------------------------------------------------------ small parts
 
-    def _finish(self, end: SessionEnd) -> None:
-        """The first end counts. Wakes whatever `run` waits for."""
-        if self._end is None:
-            self._end = end
-            if self._deadline is not None and not self._deadline.expired():
-                self._deadline.reschedule(asyncio.get_running_loop().time())
+    def _new_link(self) -> Link:
+        return Link(
+            self._protocol,
+            self._http,
+            log=self._log,
+            clock=self._clock,
+            patience=self._patience,
+        )
 
-    def _on_stuck(self) -> None:
-        self._finish(self._protocol.closed(None, "the API takes no more data"))
+    def _tell(self, event: AgentEvent) -> None:
+        assert self._on_event is not None
+        match event:
+            case SessionReady() if self._lost:
+                self._lost = False
+                self._log.info("session_back", resumed=event.resumed)
+                event = SessionBack(event.at_ns, event.resumed)
+            case CallerTranscript(text):
+                self._remember(None, Said(by_caller=True, text=text))
+            case AgentTranscript(reply, text):
+                self._remember(reply, Said(by_caller=False, text=text))
+            case _:
+                pass
+        self._on_event(event)
 
-    def _write(self) -> None:
-        if self._outgoing is not None:
-            for message in self._protocol.data_to_send():
-                self._outgoing.control(message)
+    def _remember(self, reply: ReplyId | None, said: Said) -> None:
+        """A reply's transcript grows: the latest is all of it."""
+        if reply is not None and self._said and self._said[-1][0] == reply:
+            self._said.pop()
+        self._said.append((reply, said))
+        if len(self._said) > REMEMBERED:
+            del self._said[0]
 
-    def _pong(self, payload: bytes) -> None:
-        if self._outgoing is not None:
-            self._outgoing.pong(payload)
+    async def _say_afterword(self, request: HttpRequest) -> None:
+        try:
+            async with asyncio.timeout(AFTERWORD_S):
+                status, _, _ = await fetch(self._http, request)
+            self._log.debug("session_afterword", status=status)
+        except (aiohttp.ClientError, OSError) as fault:
+            self._log.warning("session_afterword_failed", why=type(fault).__name__)
 
-    def _stop_writing(self) -> None:
-        if self._heartbeat is not None:
-            self._heartbeat.cancel()
-            self._heartbeat = None
-        if self._outgoing is not None:
-            self._dropped_octets = self._outgoing.uplink_dropped_octets
-            self._outgoing.close()
-            self._outgoing = None
-
-    def _arm_heartbeat(self) -> None:
-        self._heartbeat = asyncio.get_running_loop().call_later(self._beat_s, self._beat)
-
-    def _beat(self) -> None:
-        if not self._reading.is_set():
-            self._silent_beats = 0  # The silence is ours: we do not read.
-        else:
-            self._silent_beats += 1
-        if self._silent_beats >= _LOST_AT_BEAT:
-            self._heartbeat = None
-            self._finish(self._protocol.closed(None, "no sign of life"))
-            return
-        if self._silent_beats >= _PING_AT_BEAT and self._outgoing is not None:
-            self._outgoing.ping()
-        self._arm_heartbeat()
-
-
-def _describe(fault: Exception) -> str:
-    return f"{type(fault).__name__}: {fault}" if str(fault) else type(fault).__name__
+    async def _say_afterwords(self) -> None:
+        if self._afterwords:
+            await asyncio.wait(self._afterwords)

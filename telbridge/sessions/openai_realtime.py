@@ -10,42 +10,70 @@ from __future__ import annotations
 
 import binascii
 import json
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from telbridge.audio.formats import AudioFormat
 from telbridge.call.events import (
     AgentAudio,
     AgentError,
     AgentEvent,
+    AgentInterrupted,
     AgentTranscript,
+    AgentWarning,
     BadMessage,
     CallerStartedSpeaking,
     CallerStoppedSpeaking,
     CallerTranscript,
-    Ending,
     ReplyAudioDone,
     ReplyDone,
     ReplyStatus,
+    Said,
     SessionEnd,
+    SessionExpiring,
     SessionReady,
+    SessionUpdated,
     ToolCall,
     Unknown,
+    UpdateRefused,
 )
 from telbridge.call.playout import Heard
-from telbridge.call.ports import Greeting
-from telbridge.sessions.base import ConnectRequest
-from telbridge.sessions.openai_replies import Phase, Replies, Reply, ResponseQueue, decode, positions
-from telbridge.sessions.openai_settings import (
-    Json,
-    OpenAISettings,
-    first_update,
-    format_object,
-    session_format,
+from telbridge.call.ports import Greeting, TextRole
+from telbridge.dialplan.vocabulary import Json as AnyJson
+from telbridge.dialplan.vocabulary import NeutralSettings
+from telbridge.sessions.base import (
+    AgentProtocol,
+    ConnectRequest,
+    HttpRequest,
+    Opening,
+    ProtocolDefaults,
 )
-from telbridge.sessions.openai_vocabulary import BETA_NAMES, NEXT, QUIET, State, Step
+from telbridge.sessions.credentials import SecretMissing
+from telbridge.sessions.openai_calls import Due, ToolCalls
+from telbridge.sessions.openai_items import denial, exactly, text_item, tool_output, truncations
+from telbridge.sessions.openai_neutral import ABILITIES, FORMATS, refusals, warnings, with_neutral
+from telbridge.sessions.openai_opening import Opener, judge_close, judge_status
+from telbridge.sessions.openai_outbox import Outbox
+from telbridge.sessions.openai_replies import (
+    Happening,
+    Phase,
+    Replies,
+    Reply,
+    decode,
+    is_the_servers_fault,
+    outcome,
+)
+from telbridge.sessions.openai_session import (
+    format_fault,
+    full_instructions,
+    not_taken,
+    session_formats,
+    session_object,
+)
+from telbridge.sessions.openai_settings import Json, OpenAISettings
+from telbridge.sessions.openai_updates import Change, Updates
+from telbridge.sessions.openai_vocabulary import BETA_NAMES, MOST_NAME, NEXT, QUIET, State, Step
+from telbridge.sessions.provider import Provider, refuse_locked_neutral
 from telbridge.sessions.wire import Malformed, count, optional_table, optional_text, parse, table, text
 
 _APPEND_HEAD: Final = b'{"type":"input_audio_buffer.append","audio":"'
@@ -54,63 +82,56 @@ _APPEND_TAIL: Final = b'"}'
 _HARMLESS: Final = frozenset({"response_cancel_not_active", "input_audio_buffer_commit_empty"})
 _ALREADY_SHORTER: Final = "already shorter"
 """Of a refused truncate, which has no code of its own: nothing is left to cut, so nothing is lost."""
+_HOPELESS: Final = frozenset({"invalid_api_key", "insufficient_quota"})
+"""Errors after which another connection would fare no better."""
 
-KEPT_CALLS: Final = 256
-"""Tool calls remembered, against a second announcement of the same one."""
-
-_MOST_NAME: Final = 100
-"""Of a name we do not know: it may become a log field, and a stranger chose its length."""
-
-_REMEDY: Final = {
-    400: "the API took the request for malformed; check url and model",
-    401: "the API key was refused; check the key",
-    403: "the API key may not do this; check the project's and the key's permissions",
-    404: "no such address or model; check url and model",
-}
+_LONGEST_SESSION_S: Final = 60 * 60
+_NOTICE_S: Final = 60
+"""So long before the end of the longest session it is told. The API's `expires_at` is a wall clock's time."""
 
 
-class OpenAIRealtime:
+class OpenAIRealtime(ProtocolDefaults):
     """One session with the OpenAI Realtime API. See `AgentProtocol` for the contract of each method."""
 
     uplink_is_text = True
 
-    def __init__(self, settings: OpenAISettings, *, wire_format: AudioFormat, api_key: str | None) -> None:
-        """`wire_format`: the leg's, for its law. `api_key`: None where the peer asks for none."""
-        if api_key is not None and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
-            raise ValueError("the OpenAI API key holds a space, a line break or a character that no key has")
-        self._settings = settings
-        self._api_key = api_key
-        self._format = session_format(settings, wire_format)
-        self._interrupts = settings.turn_detection.interrupt_response
+    def __init__(
+        self,
+        settings: OpenAISettings,
+        opening: Opening,
+        *,
+        said: Sequence[Said] = (),
+        replies_before: int = 0,
+    ) -> None:
+        """`said` and `replies_before`: of the session that this one follows. SecretMissing for the key, or
+        for a secret of an MCP server."""
+        self._opening = opening
+        self._opener = Opener(settings, opening.environ)
+        self._formats = session_formats(settings, opening.wire_format)
+        self._updates = Updates(settings, self._render)
         self._state = State.CONNECTING
         self._refusal = ""
-        self._replies = Replies()
-        self._responses = ResponseQueue()
-        self._updates: deque[str] = deque()
-        self._tool_calls: deque[str] = deque(maxlen=KEPT_CALLS)
-        self._events_sent = 0
-        self._out: list[str | bytes] = []
-        self._held: list[Json] = []
+        self._said = said
+        self._replies = Replies(after=replies_before)
+        self._outbox = Outbox(self._updates)
+        self._tool_calls = ToolCalls()
+        self._spoken = False
+        self._notice_ns: int | None = None
         self._handlers = self._make_handlers()
 
     @property
     def uplink_format(self) -> AudioFormat:
-        return self._format
+        return self._formats.uplink
 
     @property
     def downlink_format(self) -> AudioFormat:
-        return self._format
+        return self._formats.downlink
 
-    def connect_request(self) -> ConnectRequest:
-        """Never with `OpenAI-Beta`: the API then closes with 4000 after a good handshake."""
-        url = urlsplit(self._settings.url)
-        query = {"model": self._settings.model, **dict(parse_qsl(url.query))}
-        headers = {}
-        if self._api_key is not None:
-            headers["Authorization"] = f"Bearer {self._api_key}"
-        if self._settings.safety_identifier is not None:
-            headers["OpenAI-Safety-Identifier"] = self._settings.safety_identifier
-        return ConnectRequest(urlunsplit(url._replace(query=urlencode(query))), headers)
+    def next_step(self) -> ConnectRequest | HttpRequest | SessionEnd:
+        return self._opener.next_step()
+
+    def http_answered(self, status: int | None, headers: Mapping[str, str], body: bytes) -> None:
+        self._opener.http_answered(status, body)
 
     # ------------------------------------------------------------ to the API
 
@@ -124,68 +145,79 @@ class OpenAIRealtime:
         """Verbatim: near-verbatim, and the session's instructions do not hold for that one reply.
         Otherwise the text joins the conversation as a system message and stays there."""
         if greeting.verbatim:
-            self._responses.ask({"instructions": f"Say exactly: {greeting.text}", "tool_choice": "none"})
+            self.say(greeting.text)
         else:
-            self._add_message("system", f"The call has just been connected. {greeting.text}")
-            self._responses.ask(None)
-        self._send_next_response()
+            words = f"The call has just been connected. {greeting.text}"
+            self.send_text(words, role=TextRole.CONTEXT, respond=True)
 
-    def send_text(self, text: str, *, respond: bool) -> None:
-        self._add_message("user", text)
+    def send_text(self, text: str, *, role: TextRole, respond: bool) -> None:
+        self._outbox.send(text_item(text, role))
         if respond:
-            self._responses.ask(None)
-            self._send_next_response()
+            self._outbox.ask(None)
+
+    def say(self, text: str) -> None:
+        self._outbox.ask(exactly(text))
+
+    def request_reply(self, instructions: str | None) -> None:
+        """Instructions of a response replace the session's: both are sent. Without turn detection this
+        also ends the caller's turn."""
+        if self._updates.taken.turn_detection is None:
+            self._outbox.send({"type": "input_audio_buffer.commit"})
+        if instructions is None:
+            self._outbox.ask(None)
+            return
+        usual = full_instructions(self._updates.taken)
+        self._outbox.ask({"instructions": f"{usual}\n\n{instructions}" if usual else instructions})
+
+    def interrupt(self) -> None:
+        self._replies.cut_running()
+        if self._outbox.responses.taken:
+            self._outbox.cancel(self._outbox.responses.holder)
+        else:
+            self._outbox.responses.abandon()
+
+    def tool_result(self, tool_call_id: str, output: str, *, failed: bool) -> None:
+        """The API knows no failed result: the agent is told in words."""
+        words = json.dumps({"error": output}, ensure_ascii=False) if failed else output
+        self._send_due(self._tool_calls.result(tool_call_id, words))
+
+    def update(self, neutral: NeutralSettings, vendor: AnyJson) -> None:
+        refuse_locked_neutral(PROVIDER, neutral, spoken=self._spoken)
+        self._updates.ask(Change(neutral, vendor), spoken=self._spoken)
+        self._next_update()
 
     def report_heard(self, heard: Sequence[Heard]) -> None:
         """Truncate each item that was not heard in full. The API's own transcript of it goes with the
         audio, so that the model knows what the caller knows."""
         for one in heard:
             reply = self._replies.numbered(one.reply)
-            if reply is None:
-                continue
-            for item, position_ms in positions(reply.items.values(), one, self._format):
-                if item.truncated_at_ms is not None and item.truncated_at_ms <= position_ms:
-                    continue
-                item.truncated_at_ms = position_ms
-                self._send(
-                    {
-                        "type": "conversation.item.truncate",
-                        "item_id": item.item_id,
-                        "content_index": item.content_index,
-                        "audio_end_ms": position_ms,
-                    }
-                )
+            if reply is not None:
+                for message in truncations(reply.items.values(), one, self._formats.downlink):
+                    self._outbox.send(message)
 
     def data_to_send(self) -> list[str | bytes]:
-        out, self._out = self._out, []
-        return out
+        return self._outbox.take()
 
-    def _add_message(self, role: str, words: str) -> None:
-        item = {"type": "message", "role": role, "content": [{"type": "input_text", "text": words}]}
-        self._send({"type": "conversation.item.create", "item": item})
+    def deadline_ns(self) -> int | None:
+        return self._notice_ns
 
-    def _send_next_response(self) -> None:
-        if self._state is State.READY and self._responses.may_send():
-            event_id = self._next_event_id()
-            response = self._responses.send(event_id)
-            create: Json = {"type": "response.create", "event_id": event_id}
-            if response is not None:
-                create["response"] = response
-            self._write(create)
+    def time_passed(self, *, now_ns: int) -> list[AgentEvent]:
+        if self._notice_ns is None or now_ns < self._notice_ns:
+            return []
+        self._notice_ns = None
+        return [SessionExpiring(_NOTICE_S)]
 
-    def _send(self, message: Json) -> None:
-        """At once, or when the session is ready."""
-        if self._state is State.READY:
-            self._write({"event_id": self._next_event_id(), **message})
-        else:
-            self._held.append(message)
+    def _render(self, settings: OpenAISettings) -> Json:
+        return session_object(settings, self._formats, self._opening.environ)
 
-    def _write(self, message: Json) -> None:
-        self._out.append(json.dumps(message, separators=(",", ":")))
+    def _next_update(self) -> list[AgentEvent]:
+        return [*self._outbox.send_next_update(spoken=self._spoken)]
 
-    def _next_event_id(self) -> str:
-        self._events_sent += 1
-        return f"tb_{self._events_sent}"
+    def _send_due(self, due: Due) -> None:
+        for call_id, output in due.outputs:
+            self._outbox.send(tool_output(call_id, output))
+        if due.answer:
+            self._outbox.ask(None)
 
     # ------------------------------------------------------------ from the API
 
@@ -199,7 +231,7 @@ class OpenAIRealtime:
             return []  # The session goes on with the API's defaults; nothing of it is ours.
         handler = self._handlers.get(kind)
         if handler is None:
-            return [Unknown(kind[:_MOST_NAME])]
+            return [Unknown(kind[:MOST_NAME])]
         try:
             return handler(fields, now_ns)
         except Malformed as fault:
@@ -218,8 +250,11 @@ class OpenAIRealtime:
             "response.created": self._on_response_created,
             "response.output_audio.delta": self._on_audio,
             "response.output_audio_transcript.done": self._on_agent_transcript,
+            "response.output_text.done": self._on_agent_text,
             "response.output_item.done": self._on_output_item,
             "response.done": self._on_response_done,
+            "response.mcp_call.failed": self._on_mcp_failure,
+            "mcp_list_tools.failed": self._on_mcp_failure,
         }
         handlers |= {beta: handlers[name] for beta, name in BETA_NAMES.items()}
         return handlers
@@ -232,76 +267,75 @@ class OpenAIRealtime:
 
     def _on_session_created(self, fields: Json, now_ns: int) -> list[AgentEvent]:
         self._move(Step.CREATED)
-        event_id = self._next_event_id()
-        self._updates.append(event_id)
-        session = first_update(self._settings, self._format)
-        self._write({"type": "session.update", "event_id": event_id, "session": session})
+        if optional_table(fields, "session").get("expires_at"):
+            self._notice_ns = now_ns + (_LONGEST_SESSION_S - _NOTICE_S) * 1_000_000_000
+        self._outbox.configure()
         return []
 
     def _on_session_updated(self, fields: Json, now_ns: int) -> list[AgentEvent]:
         configuring = self._state is State.CONFIGURING
-        if configuring and (fault := self._format_fault(fields)):
+        session = optional_table(fields, "session")
+        if configuring and (fault := format_fault(self._formats, session)):
             return self._refuse("format_not_taken", fault)
         self._move(Step.UPDATED)
-        if self._updates:
-            self._updates.popleft()
-        if not configuring:
+        answered = self._updates.took()
+        if answered is None:
             return []
-        for message in self._held:
-            self._send(message)
-        self._held.clear()
-        self._send_next_response()
-        return [SessionReady(now_ns)]
-
-    def _format_fault(self, fields: Json) -> str:
-        """The full session comes back. Another format than asked for would be noise at full volume."""
-        audio = optional_table(optional_table(fields, "session"), "audio")
-        asked = format_object(self._format)["type"]
-        for way in ("input", "output"):
-            taken = optional_text(optional_table(optional_table(audio, way), "format"), "type")
-            if taken is not None and taken != asked:
-                return f"session.updated has audio.{way}.format {taken[:_MOST_NAME]}, asked was {asked}"
-        return ""
+        events: list[AgentEvent] = [SessionReady(now_ns) if configuring else SessionUpdated(now_ns)]
+        if other := ", ".join(not_taken(answered.session, session)):
+            events.append(AgentWarning("setting_not_taken", other))
+        refused = self._outbox.open(self._said) if configuring else self._next_update()
+        return [*events, *refused]
 
     def _on_error(self, fields: Json, now_ns: int) -> list[AgentEvent]:
         error = table(fields, "error")
-        code = (optional_text(error, "code") or optional_text(error, "type") or "unknown")[:_MOST_NAME]
+        code = (optional_text(error, "code") or optional_text(error, "type") or "unknown")[:MOST_NAME]
         message = optional_text(error, "message") or ""
         event_id = optional_text(error, "event_id")
         if code in _HARMLESS or _ALREADY_SHORTER in message:
             return []
-        if self._is_of_an_update(event_id, code):
-            param = optional_text(error, "param")
-            return self._refuse(f"{code} ({param[:_MOST_NAME]})" if param else code, message)
-        retried = self._responses.refused(event_id, code)
-        self._send_next_response()
-        if retried:
-            return []
         if code == Step.EXPIRY.value and self._state is State.READY:
             self._move(Step.EXPIRY)
+            self._outbox.close()
+            return [AgentError(code, message)]
+        if self._is_of_an_update(event_id, code):
+            param = optional_text(error, "param")
+            return self._refuse(f"{code} ({param[:MOST_NAME]})" if param else code, message)
+        retried = self._outbox.responses.refused(event_id, code)
+        self._outbox.send_next_response()
+        if retried:
+            return []
+        if code in _HOPELESS:
+            self._refusal = code
         return [AgentError(code, message)]
 
     def _is_of_an_update(self, event_id: str | None, code: str) -> bool:
-        """Some refusals come without our event id (seen live): they are charged to the oldest update
-        under way. An error before session.created can only mean that there will be no session."""
+        """Some refusals come without our event id (seen live): they are charged to the update under way.
+        An error before session.created can only mean that there will be no session."""
         if self._state is State.CONNECTING:
             return True
-        if event_id is None:
-            return bool(self._updates)
-        return event_id in self._updates
+        sent = self._updates.in_flight
+        if sent is None or code == Happening.BUSY.value or code in _HOPELESS:
+            return False
+        return event_id in (None, sent.event_id)
 
     def _refuse(self, code: str, message: str) -> list[AgentEvent]:
-        self._updates.clear()
+        self._updates.refused()
+        if self._state is State.READY:
+            return [UpdateRefused(code, message), *self._next_update()]
         self._move(Step.REFUSAL)
+        self._outbox.close()
         self._refusal = code
         return [AgentError(code, message, at_setup=True)]
 
     def _on_speech_started(self, fields: Json, now_ns: int) -> list[AgentEvent]:
         """With `interrupt_response` the server has cancelled already: no response.cancel of ours. Often
         it had finished generating, and only the playout has something left to stop."""
-        if self._interrupts:
+        turns = self._updates.taken.turn_detection
+        interrupts = turns is not None and turns.interrupt_response
+        if interrupts:
             self._replies.cut_running()
-        return [CallerStartedSpeaking(now_ns, interrupts=self._interrupts)]
+        return [CallerStartedSpeaking(now_ns, interrupts=interrupts)]
 
     def _on_speech_stopped(self, fields: Json, now_ns: int) -> list[AgentEvent]:
         return [CallerStoppedSpeaking(now_ns)]
@@ -310,60 +344,87 @@ class OpenAIRealtime:
         return [CallerTranscript(text(fields, "transcript"))]
 
     def _on_no_caller_transcript(self, fields: Json, now_ns: int) -> list[AgentEvent]:
+        """Each turn, if the model of the transcription is not to be had; the conversation goes on."""
         error = optional_table(fields, "error")
-        code = (optional_text(error, "code") or "unknown")[:_MOST_NAME]
-        return [AgentError(f"transcription_failed: {code}", optional_text(error, "message") or "")]
+        code = (optional_text(error, "code") or "unknown")[:MOST_NAME]
+        return [AgentWarning(f"transcription_failed: {code}", optional_text(error, "message") or "")]
+
+    def _on_mcp_failure(self, fields: Json, now_ns: int) -> list[AgentEvent]:
+        return [AgentWarning(text(fields, "type"), optional_text(fields, "item_id") or "")]
 
     def _on_response_created(self, fields: Json, now_ns: int) -> list[AgentEvent]:
         response_id = text(table(fields, "response"), "id")
         self._replies.announce(response_id)
-        self._responses.created(response_id)
+        if self._outbox.responses.created(response_id):
+            self._replies.cut_running()
+            self._outbox.cancel(response_id)
         return []
 
     def _on_audio(self, fields: Json, now_ns: int) -> list[AgentEvent]:
+        self._spoken = True
         reply = self._announced(fields)
         if reply is None or reply.phase is not Phase.RUNNING:
             return []
         delta = text(fields, "delta")
         item = reply.item(text(fields, "item_id"), count(fields, "content_index"))
         try:
-            audio = decode(item, delta, self._format.sample_bytes)
+            audio = decode(item, delta, self._formats.downlink.sample_bytes)
         except ValueError:
             raise Malformed("`delta` is not base64") from None
         return [AgentAudio(reply.id, audio, now_ns)] if audio else []
 
     def _on_agent_transcript(self, fields: Json, now_ns: int) -> list[AgentEvent]:
-        """Each audio item has its own; the event carries all that the reply has said so far."""
+        return self._agent_said(fields, text(fields, "transcript"))
+
+    def _on_agent_text(self, fields: Json, now_ns: int) -> list[AgentEvent]:
+        return self._agent_said(fields, text(fields, "text"))
+
+    def _agent_said(self, fields: Json, words: str) -> list[AgentEvent]:
+        """Each item has its own words; the event carries all that the reply has said so far."""
         reply = self._announced(fields)
         if reply is None:
             return []
-        reply.said.append(text(fields, "transcript"))
+        reply.said.append(words)
         return [AgentTranscript(reply.id, " ".join(reply.said))]
 
     def _on_output_item(self, fields: Json, now_ns: int) -> list[AgentEvent]:
         """A call that is not completed was interrupted, and its arguments may be cut JSON."""
         item = table(fields, "item")
-        if item.get("type") != "function_call" or item.get("status") != "completed":
+        kind = item.get("type")
+        if kind == "mcp_approval_request":
+            self._outbox.send(denial(text(item, "id")))
+            self._outbox.ask(None)
+            return [AgentWarning("mcp_approval_denied", optional_text(item, "name") or "")]
+        if kind != "function_call" or item.get("status") != "completed":
             return []
-        call_id = text(item, "call_id")
-        call = ToolCall(call_id, text(item, "name"), text(item, "arguments"))
-        if call_id in self._tool_calls:
-            return []
-        self._tool_calls.append(call_id)
-        return [call]
+        call = ToolCall(text(item, "call_id"), text(item, "name"), text(item, "arguments"))
+        response_id = optional_text(fields, "response_id") or ""
+        reply = self._replies.of(response_id)
+        runs = reply is not None and reply.phase is not Phase.OVER
+        return [call] if self._tool_calls.announce(call.tool_call_id, response_id, runs=runs) else []
 
     def _on_response_done(self, fields: Json, now_ns: int) -> list[AgentEvent]:
         response = table(fields, "response")
         response_id = text(response, "id")
-        self._responses.done(response_id)
-        self._send_next_response()
-        reply = self._announced({"response_id": response_id})
+        status, detail = outcome(response)
+        cancelled = status is ReplyStatus.CANCELLED
+        reply = self._replies.of(response_id)
+        self._outbox.responses.done(response_id)
+        fruitless = reply is not None and reply.phase is Phase.RUNNING and not reply.items
+        again = fruitless and is_the_servers_fault(response) and self._outbox.responses.retry()
+        events = self._next_update()
+        self._send_due(self._tool_calls.response_done(response_id, cancelled=cancelled))
+        self._outbox.send_next_response()
         if reply is None or reply.phase is Phase.OVER:
-            return []
-        audio_is_whole = reply.phase is Phase.RUNNING and bool(reply.items)
+            return events
+        heard_of = reply.phase is Phase.RUNNING and bool(reply.items)
         reply.phase = Phase.OVER
-        done = ReplyDone(reply.id, *_outcome(response))
-        return [ReplyAudioDone(reply.id), done] if audio_is_whole else [done]
+        if again:
+            return [*events, AgentWarning("reply_asked_for_again", detail)]
+        if heard_of:
+            # Cancelled although nobody here cut it: what is queued of it must not be played either.
+            events.append(AgentInterrupted(now_ns) if cancelled else ReplyAudioDone(reply.id))
+        return [*events, ReplyDone(reply.id, status, detail)]
 
     def _announced(self, fields: Json) -> Reply | None:
         """The reply of an event; None, after the first complaint, for a response never announced."""
@@ -376,39 +437,41 @@ class OpenAIRealtime:
     # ------------------------------------------------------------ the end
 
     def closed(self, code: int | None, reason: str) -> SessionEnd:
-        if code is None:
-            detail = reason or "connection lost"
-        else:
-            detail = f"close {code}: {reason}" if reason else f"close {code}"
-        if self._state is State.REFUSED:
-            return SessionEnd(Ending.AGENT_REFUSED, f"configuration refused: {self._refusal}")
-        if code == 4000:
-            return SessionEnd(Ending.AGENT_REFUSED, f"{detail}; the API wants another shape of protocol")
-        if self._state in (State.CONNECTING, State.CONFIGURING):
-            return SessionEnd(Ending.AGENT_UNREACHABLE, f"{detail}; while {self._state.value}")
-        if code == 1000 and self._state is State.READY:
-            return SessionEnd(Ending.AGENT_HUNG_UP, detail)
-        # 1001 is the API's longest session, 60 minutes (seen live); 1006 and 1011 are faults.
-        expired = "; session_expired" if self._state is State.EXPIRED else ""
-        return SessionEnd(Ending.AGENT_LOST, detail + expired)
+        return judge_close(self._state, self._refusal, code, reason)
 
     def refused(self, status: int) -> SessionEnd:
-        remedy = _REMEDY.get(status)
-        if remedy is not None:
-            return SessionEnd(Ending.AGENT_REFUSED, f"HTTP {status}: {remedy}")
-        return SessionEnd(Ending.AGENT_UNREACHABLE, f"HTTP {status} instead of a WebSocket")
+        return judge_status(status)
+
+    def successor(self, said: Sequence[Said]) -> AgentProtocol | None:
+        """The API resumes nothing: a new session, told in text what was said. What was kept for a session
+        that never was ready goes along."""
+        if self._refusal:
+            return None
+        try:
+            following = OpenAIRealtime(
+                self._updates.taken, self._opening, said=said, replies_before=self._replies.count
+            )
+        except SecretMissing:
+            return None  # The file that held it is gone.
+        following._updates.inherit(self._updates.outstanding)
+        if self._state in (State.CONNECTING, State.CONFIGURING):
+            following._outbox.inherit(self._outbox)
+        return following
 
 
 def _nothing(fields: Json, now_ns: int) -> list[AgentEvent]:
     return []
 
 
-def _outcome(response: Json) -> tuple[ReplyStatus, str]:
-    """Status and reason of response.done; a status we do not know counts as failed."""
-    status = optional_text(response, "status") or "without status"
-    details = optional_table(response, "status_details")
-    reason = optional_text(optional_table(details, "error"), "code") or optional_text(details, "reason") or ""
-    try:
-        return ReplyStatus(status), reason[:_MOST_NAME]
-    except ValueError:
-        return ReplyStatus.FAILED, status[:_MOST_NAME]
+PROVIDER: Final = Provider(
+    name="openai_realtime",
+    title="OpenAI Realtime (GA)",
+    settings=OpenAISettings,
+    open=OpenAIRealtime,
+    with_neutral=with_neutral,
+    abilities=ABILITIES,
+    formats=FORMATS,
+    warnings=warnings,
+    refusals=refusals,
+)
+"""What telbridge knows of this API."""

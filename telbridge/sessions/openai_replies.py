@@ -10,9 +10,11 @@ from enum import Enum, auto
 from typing import Final
 
 from telbridge.audio.formats import AudioFormat
-from telbridge.call.events import ReplyId
+from telbridge.call.events import ReplyId, ReplyStatus
 from telbridge.call.playout import Heard
 from telbridge.sessions.openai_settings import Json
+from telbridge.sessions.openai_vocabulary import MOST_NAME
+from telbridge.sessions.wire import optional_table, optional_text
 
 KEPT_REPLIES: Final = 64
 """Replies remembered; one that old was heard or cut long ago. Bounds what a broken peer can make us keep."""
@@ -95,11 +97,12 @@ def positions(
 
 
 class Replies:
-    """The replies of one session by the API's response id, numbered from 1 as they are announced."""
+    """The replies of one session by the API's response id, numbered as they are announced, from 1 or after
+    those of the session before."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, after: int = 0) -> None:
         self._by_response: dict[str, Reply] = {}
-        self._count = 0
+        self._count = after
         self._strangers: deque[str] = deque(maxlen=KEPT_REPLIES)
 
     def announce(self, response_id: str) -> None:
@@ -110,6 +113,11 @@ class Replies:
         self._by_response[response_id] = Reply(ReplyId(self._count))
         if len(self._by_response) > KEPT_REPLIES:
             del self._by_response[next(iter(self._by_response))]
+
+    @property
+    def count(self) -> int:
+        """The number of the last one announced."""
+        return self._count
 
     def of(self, response_id: str) -> Reply | None:
         return self._by_response.get(response_id)
@@ -129,6 +137,23 @@ class Replies:
             return False
         self._strangers.append(response_id)
         return True
+
+
+def outcome(response: Json) -> tuple[ReplyStatus, str]:
+    """Status and reason of response.done; a status we do not know counts as failed."""
+    status = optional_text(response, "status") or "without status"
+    details = optional_table(response, "status_details")
+    reason = optional_text(optional_table(details, "error"), "code") or optional_text(details, "reason") or ""
+    try:
+        return ReplyStatus(status), reason[:MOST_NAME]
+    except ValueError:
+        return ReplyStatus.FAILED, status[:MOST_NAME]
+
+
+def is_the_servers_fault(response: Json) -> bool:
+    """Of a response that failed: the next one may do better."""
+    error = optional_table(optional_table(response, "status_details"), "error")
+    return "server_error" in (error.get("type"), error.get("code"))
 
 
 class Floor(Enum):
@@ -171,6 +196,8 @@ class Ask:
     response: Json | None
     """Overrides for this response; None asks for a plain answer to what stands in the conversation."""
     retried: bool = False
+    unwanted: bool = False
+    """Interrupted before it began."""
 
 
 class ResponseQueue:
@@ -181,12 +208,32 @@ class ResponseQueue:
         self._holder: str | None = None
         self._waiting: deque[Ask] = deque()
         self._sent: tuple[str, Ask] | None = None
+        self._ended: Ask | None = None
+
+    @property
+    def idle(self) -> bool:
+        """No response runs or is about to."""
+        return self._floor is Floor.FREE
+
+    @property
+    def taken(self) -> bool:
+        """A response runs."""
+        return self._floor is Floor.TAKEN
+
+    @property
+    def holder(self) -> str | None:
+        """The id of the response that runs, if its beginning was seen."""
+        return self._holder
 
     def ask(self, response: Json | None) -> None:
         """Queue one. A plain one that still waits answers for later ones too: there is one conversation."""
         if response is None and any(ask.response is None for ask in self._waiting):
             return
         self._waiting.append(Ask(response))
+
+    def inherit(self, before: ResponseQueue) -> None:
+        """What was asked of a session that took nothing yet."""
+        self._waiting.extend(before._waiting)
 
     def may_send(self) -> bool:
         return self._floor is Floor.FREE and bool(self._waiting)
@@ -198,16 +245,34 @@ class ResponseQueue:
         self._move(Happening.ASK)
         return ask.response
 
-    def created(self, response_id: str) -> None:
+    def abandon(self) -> None:
+        """The response that was asked for is not wanted any more. The API would ignore a cancel that comes
+        before response.created, so it is remembered."""
+        if self._floor is Floor.ASKED and self._sent is not None:
+            self._sent[1].unwanted = True
+
+    def created(self, response_id: str) -> bool:
+        """True if it is one that was abandoned and should be cancelled now."""
+        unwanted = self._floor is Floor.ASKED and self._sent is not None and self._sent[1].unwanted
         self._holder = response_id
         self._move(Happening.CREATED)
+        return unwanted
 
     def done(self, response_id: str) -> None:
         if self._floor is Floor.TAKEN and self._holder in (None, response_id):
             self._holder = None
             # Had ours been refused because of this one, the error would have come before its end.
+            self._ended = self._sent[1] if self._sent is not None else Ask(None)
             self._sent = None
             self._move(Happening.DONE)
+
+    def retry(self) -> bool:
+        """Ask once more for the response that just ended; False if it was a second try already."""
+        ended, self._ended = self._ended, None
+        if ended is None or ended.retried or ended.unwanted:
+            return False
+        self._waiting.appendleft(Ask(ended.response, retried=True))
+        return True
 
     def refused(self, event_id: str | None, code: str) -> bool:
         """An error of the API; True if it is settled here by a retry.
@@ -220,6 +285,9 @@ class ResponseQueue:
             return False
         _, ask = self._sent
         self._sent = None
+        if busy and ask.unwanted:
+            self._move(Happening.BUSY)
+            return True
         if busy and not ask.retried:
             self._waiting.appendleft(Ask(ask.response, retried=True))
             self._move(Happening.BUSY)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
+MOST_NAME: Final = 100
+"""Of a name we do not know: it may become a log field, and a stranger chose its length."""
+
 QUIET: Final = (
     "conversation.created",
     "conversation.item.added",
@@ -20,7 +23,6 @@ QUIET: Final = (
     "input_audio_buffer.committed",
     "input_audio_buffer.timeout_triggered",
     "mcp_list_tools.completed",
-    "mcp_list_tools.failed",
     "mcp_list_tools.in_progress",
     "rate_limits.updated",
     "response.content_part.added",
@@ -29,7 +31,6 @@ QUIET: Final = (
     # The same call comes once more in response.output_item.done, with a status; that one counts.
     "response.function_call_arguments.done",
     "response.mcp_call.completed",
-    "response.mcp_call.failed",
     "response.mcp_call.in_progress",
     "response.mcp_call_arguments.delta",
     "response.mcp_call_arguments.done",
@@ -39,7 +40,6 @@ QUIET: Final = (
     "response.output_audio_transcript.delta",
     "response.output_item.added",
     "response.output_text.delta",
-    "response.output_text.done",
 )
 """Types that tell a call nothing."""
 
@@ -82,5 +82,6 @@ NEXT: Final = {
     (State.CONFIGURING, Step.UPDATED): State.READY,
     (State.CONFIGURING, Step.REFUSAL): State.REFUSED,
     (State.READY, Step.UPDATED): State.READY,
+    (State.EXPIRED, Step.UPDATED): State.EXPIRED,
     (State.READY, Step.EXPIRY): State.EXPIRED,
 }

@@ -17,7 +17,8 @@ from telbridge.call.events import (
     SessionEnd,
 )
 from telbridge.call.playout import Heard
-from telbridge.call.ports import Greeting, Media
+from telbridge.call.ports import Greeting, Media, TextRole
+from telbridge.dialplan.vocabulary import Json, NeutralSettings
 
 MS_NS = 1_000_000
 
@@ -96,6 +97,8 @@ class HandSession:
         self.uplink: list[bytes] = []
         self.greetings: list[Greeting] = []
         self.texts: list[str] = []
+        self.asked: list[tuple[str, str]] = []
+        """Everything else that was asked, in order: kind and text or id."""
         self.heard: list[Heard] = []
         self.reading = True
         self.closed = False
@@ -121,8 +124,23 @@ class HandSession:
     def greet(self, greeting: Greeting) -> None:
         self.greetings.append(greeting)
 
-    def send_text(self, text: str, *, respond: bool) -> None:
+    def send_text(self, text: str, *, role: TextRole, respond: bool) -> None:
         self.texts.append(text)
+
+    def say(self, text: str) -> None:
+        self.asked.append(("say", text))
+
+    def request_reply(self, instructions: str | None = None) -> None:
+        self.asked.append(("reply", instructions or ""))
+
+    def interrupt(self) -> None:
+        self.asked.append(("interrupt", ""))
+
+    def tool_result(self, tool_call_id: str, output: str, *, failed: bool = False) -> None:
+        self.asked.append(("failed" if failed else "result", tool_call_id))
+
+    def update(self, neutral: NeutralSettings, vendor: Json) -> None:
+        self.asked.append(("update", str(sorted(neutral.model_fields_set))))
 
     def report_heard(self, heard: Sequence[Heard]) -> None:
         self.heard += heard

@@ -11,11 +11,16 @@ import pytest
 import structlog
 
 from telbridge.audio.formats import PCMU_8K
-from telbridge.call.call import DOWNLINK_HIGH_MS, UNANSWERED_TURNS, Call, CallPlan
+from telbridge.call import call as call_module
+from telbridge.call import recovery
+from telbridge.call.call import DOWNLINK_HIGH_MS, HANG_UP_TOOL, UNANSWERED_TURNS, Call, CallPlan
 from telbridge.call.events import (
     AgentAudio,
     AgentError,
+    AgentInterrupted,
+    AgentLatency,
     AgentTranscript,
+    AgentWarning,
     BadMessage,
     CallerStartedSpeaking,
     CallerStoppedSpeaking,
@@ -28,8 +33,15 @@ from telbridge.call.events import (
     ReplyId,
     ReplyStatus,
     Resumed,
+    SessionBack,
+    SessionExpiring,
+    SessionLost,
     SessionReady,
+    SessionUpdated,
+    ToolCall,
+    ToolCallCancelled,
     Unknown,
+    UpdateRefused,
 )
 from telbridge.call.ports import Greeting
 from telbridge.call.summary import CallSummary
@@ -38,6 +50,7 @@ from tests.call.sides import HandLeg, HandSession
 R1, R2 = ReplyId(1), ReplyId(2)
 FRAME = 320
 SORRY = b"\x21\x12" * 400
+MOMENT = b"\x31\x13" * 400
 WORDS = b"\x01\x02" * 1600  # 200 ms
 
 
@@ -81,7 +94,7 @@ async def a_call(
     session: HandSession | None = None, *, greeting: str = "Hello.", reply_timeout_s: float = 60.0
 ) -> AsyncIterator[Scene]:
     leg, session = HandLeg(), session or HandSession()
-    plan = CallPlan(Greeting(greeting) if greeting else None, SORRY, reply_timeout_s)
+    plan = CallPlan(Greeting(greeting) if greeting else None, SORRY, MOMENT, reply_timeout_s)
     log = structlog.get_logger().bind(call_id="c1")
     scene = Scene(leg, session, Call(leg, session, plan, clock=leg.clock, log=log))
     try:
@@ -398,3 +411,160 @@ async def test_a_transcript_that_grows_replaces_what_was_told_of_the_reply_befor
         emit(AgentTranscript(R2, "Anything else?"))
     (turn,) = (await scene.summary()).turns
     assert turn.agent_text == "We are open. Anything else?"
+
+
+# ---------------------------------------------------------------- what the API decides by itself
+
+
+async def test_an_api_that_stops_its_own_reply_silences_what_is_played() -> None:
+    async with a_call() as scene:
+        await scene.answered()
+        scene.session.emit(AgentAudio(R1, WORDS, 0))
+        scene.leg.hears(3)
+        scene.session.emit(AgentInterrupted(scene.leg.now_ns))
+        scene.leg.hears(1)
+        assert scene.leg.hears(5) == bytes(5 * FRAME)
+        assert [fate.reply for fate in scene.session.heard] == [R1]
+        assert "flush" in scene.leg.said
+
+
+async def test_what_the_api_tells_of_itself_is_kept_and_ends_nothing() -> None:
+    async with a_call() as scene:
+        await scene.answered()
+        for event in (
+            AgentWarning("slow_think", "private words"),
+            UpdateRefused("immutable_field", "private words"),
+            SessionExpiring(60.0),
+            SessionUpdated(0),
+            ToolCallCancelled("t1"),
+            AgentLatency({"total": 730.0}),
+        ):
+            scene.session.emit(event)
+        scene.leg.caller_hangs_up()
+        summary = await scene.summary()
+    assert summary.faults == {"agent_warning": 1, "update_refused": 1}
+    assert summary.turns[-1].server_latency_ms == {"total": 730.0}
+
+
+# ---------------------------------------------------------------- tools
+
+
+async def test_an_agent_may_end_the_call_and_is_heard_to_the_end_of_its_goodbye(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(call_module, "PARTING_S", 0.0)
+    async with a_call() as scene:
+        await scene.answered()
+        scene.session.emit(ToolCall("t1", HANG_UP_TOOL, "{}"))
+        assert scene.session.asked == [("result", "t1")]
+        scene.session.emit(AgentAudio(R1, WORDS, 0))
+        scene.session.emit(ReplyAudioDone(R1))
+        scene.session.emit(ReplyDone(R1, ReplyStatus.COMPLETED))
+        await asyncio.sleep(0.01)
+        heard = await scene.until_hung_up()
+        assert WORDS in heard
+        assert (await scene.summary()).ending is Ending.AGENT_HUNG_UP
+
+
+async def test_the_reply_that_called_the_tool_is_not_taken_for_the_goodbye_that_follows() -> None:
+    async with a_call() as scene:
+        await scene.answered()
+        scene.session.emit(ToolCall("t1", HANG_UP_TOOL, "{}"))
+        scene.session.emit(ReplyDone(R1, ReplyStatus.COMPLETED))
+        await scene.settled()
+        scene.session.emit(AgentAudio(R2, WORDS, 0))
+        await scene.settled()
+        assert not scene.task.done()
+        assert scene.leg.hears(10) == WORDS
+
+
+async def test_a_tool_that_nobody_has_is_answered_with_a_failure() -> None:
+    async with a_call() as scene:
+        await scene.answered()
+        scene.session.emit(ToolCall("t1", "launch_rocket", "{}"))
+        assert scene.session.asked == [("failed", "t1")]
+        scene.leg.caller_hangs_up()
+        assert (await scene.summary()).faults == {"unknown_tool": 1}
+
+
+# ---------------------------------------------------------------- a session that broke and came back
+
+
+async def test_while_a_lost_session_is_got_back_the_caller_hears_a_filler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recovery, "FILLER_AFTER_S", 0.0)
+    async with a_call() as scene:
+        await scene.answered()
+        scene.session.emit(SessionLost(0, "1006"))
+        await asyncio.sleep(0.01)
+        assert scene.leg.hears(3).startswith(MOMENT)
+        scene.session.emit(SessionBack(0, resumed=False))
+        assert [kind for kind, _ in scene.session.asked] == ["say"]
+        scene.session.emit(AgentAudio(R2, WORDS, 0))
+        scene.session.emit(ReplyAudioDone(R2))
+        assert WORDS in scene.leg.hears(12)
+        scene.leg.caller_hangs_up()
+        assert (await scene.summary()).session_losses == 1
+
+
+async def test_a_greeting_that_was_lost_with_its_session_is_said_again() -> None:
+    async with a_call(greeting="Welcome.") as scene:
+        await scene.answered()
+        scene.session.emit(SessionLost(0, "1006"))
+        scene.session.emit(SessionBack(0, resumed=False))
+        assert scene.session.asked == [("say", "Welcome.")]
+
+
+async def test_a_session_that_is_back_at_once_was_not_missed() -> None:
+    async with a_call() as scene:
+        await scene.answered()
+        scene.session.emit(AgentAudio(R1, WORDS, 0))
+        scene.session.emit(ReplyAudioDone(R1))
+        scene.leg.hears(11)
+        scene.session.emit(SessionLost(0, "1006"))
+        scene.session.emit(SessionBack(0, resumed=True))
+        await scene.settled()
+        assert scene.leg.hears(5) == bytes(5 * FRAME)
+        assert scene.session.asked == []
+
+
+async def test_what_had_come_of_a_reply_is_heard_before_the_filler_and_the_agent_is_told_to_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recovery, "FILLER_AFTER_S", 0.0)
+    async with a_call() as scene:
+        await scene.answered()
+        scene.session.emit(AgentAudio(R1, WORDS, 0))
+        scene.leg.hears(2)
+        scene.session.emit(SessionLost(0, "1006"))
+        await asyncio.sleep(0.01)
+        assert scene.leg.hears(8) == WORDS[2 * FRAME :]
+        scene.session.emit(SessionBack(0, resumed=False))
+        assert [kind for kind, _ in scene.session.asked] == ["reply"]
+
+
+async def test_a_filler_is_said_again_as_long_as_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovery, "FILLER_AFTER_S", 0.0)
+    monkeypatch.setattr(recovery, "FILL_AGAIN_S", 0.0)
+    async with a_call() as scene:
+        await scene.answered()
+        scene.session.emit(SessionLost(0, "1006"))
+        heard = b""
+        async with asyncio.timeout(3):
+            while heard.count(MOMENT) < 3:
+                heard += scene.leg.hears()
+                await asyncio.sleep(0.001)
+        scene.session.emit(SessionBack(0, resumed=False))
+
+
+async def test_a_filler_can_be_interrupted_and_is_nothing_the_agent_said() -> None:
+    async with a_call() as scene:
+        await scene.answered()
+        scene.call._own.say(MOMENT)
+        scene.leg.hears(1)
+        scene.session.emit(CallerStartedSpeaking(scene.leg.now_ns, interrupts=True))
+        assert scene.session.heard == []
+        scene.session.emit(AgentAudio(R1, WORDS, 0))
+        scene.session.emit(ReplyAudioDone(R1))
+        assert WORDS in scene.leg.hears(13)

@@ -13,6 +13,7 @@ import pytest
 from telbridge.audio.formats import PCMU_8K, AudioFormat
 from telbridge.call.events import AgentEvent, ReplyId
 from telbridge.call.playout import Heard
+from telbridge.sessions.base import Opening
 from telbridge.sessions.openai_realtime import OpenAIRealtime
 from telbridge.sessions.openai_settings import OpenAISettings
 
@@ -37,8 +38,13 @@ class OpenAISession:
     """The protocol under test with the server's vocabulary as methods."""
 
     def __init__(self, *, wire: AudioFormat = PCMU_8K, ready: bool = True, **settings: Any) -> None:
-        self.protocol = OpenAIRealtime(OpenAISettings(**settings), wire_format=wire, api_key="sk-secret")
         self.all_sent: list[dict[str, Any]] = []
+        opening = Opening("call-1", wire, {"OPENAI_API_KEY": "sk-secret"})
+        self.follows(OpenAIRealtime(OpenAISettings(**settings), opening), ready=ready)
+
+    def follows(self, protocol: OpenAIRealtime, *, ready: bool = True) -> None:
+        """Go on with this one."""
+        self.protocol = protocol
         if ready:
             self.receives("session.created", session={})
             self.receives("session.updated", session={})
@@ -54,6 +60,15 @@ class OpenAISession:
         messages = [json.loads(message) for message in self.protocol.data_to_send()]
         self.all_sent += messages
         return messages
+
+    def calls(self, response: str, call_id: str, **fields: Any) -> list[AgentEvent]:
+        """The agent asks for a tool."""
+        call = {"call_id": call_id, "name": "balance", "arguments": '{"a":1}', **fields}
+        item = {"type": "function_call", "status": "completed", **call}
+        return self.receives("response.output_item.done", response_id=response, item=item)
+
+    def takes_the_update(self, **session: Any) -> list[AgentEvent]:
+        return self.receives("session.updated", session=session)
 
     def sent_types(self) -> list[str]:
         return [message["type"] for message in self.sent()]

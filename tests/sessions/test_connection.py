@@ -7,7 +7,7 @@ import base64
 import json
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -23,14 +23,20 @@ from telbridge.call.events import (
     AgentEvent,
     BadMessage,
     CallerStartedSpeaking,
+    CallerTranscript,
     Ending,
     ReplyId,
+    SessionBack,
     SessionEnd,
+    SessionLost,
     SessionReady,
 )
 from telbridge.call.playout import Heard
-from telbridge.call.ports import Greeting, Session
-from telbridge.sessions.connection import AgentConnection, make_http_session
+from telbridge.call.ports import Session, TextRole
+from telbridge.sessions.base import Opening
+from telbridge.sessions.connection import LOSSES, AgentConnection, make_http_session
+from telbridge.sessions.credentials import SecretRef
+from telbridge.sessions.link import Patience
 from telbridge.sessions.openai_realtime import OpenAIRealtime
 from telbridge.sessions.openai_settings import OpenAISettings
 from telbridge.sessions.websocket import UPLINK_MAX_MS
@@ -148,15 +154,28 @@ class Call:
         return await self.task
 
 
+def a_protocol(url: str) -> OpenAIRealtime:
+    settings = OpenAISettings(url=url, api_key=SecretRef(env="KEY"))
+    return OpenAIRealtime(settings, Opening("c1", PCMU_8K, {"KEY": KEY}))
+
+
 @pytest.fixture
 async def dial(http) -> AsyncIterator[Callable[..., Call]]:
     """Starts a session; when the test is over nothing of it may be left running."""
     calls: list[Call] = []
 
-    def start(url: str, **options: Any) -> Call:
-        protocol = OpenAIRealtime(OpenAISettings(url=url), wire_format=PCMU_8K, api_key=KEY)
-        options = {"connect_timeout_s": 2.0, "setup_timeout_s": 2.0, "close_timeout_s": 0.2, **options}
-        call = Call(AgentConnection(protocol, http, log=structlog.get_logger(), **options))
+    def start(url: str, *, reconnect_after_s: Sequence[float] = (), **options: float) -> Call:
+        protocol = a_protocol(url)
+        patience = Patience(**{"connect_s": 2.0, "setup_s": 2.0, "close_s": 0.2, **options})
+        call = Call(
+            AgentConnection(
+                protocol,
+                http,
+                log=structlog.get_logger(),
+                patience=patience,
+                reconnect_after_s=reconnect_after_s,
+            )
+        )
         calls.append(call)
         return call
 
@@ -166,7 +185,7 @@ async def dial(http) -> AsyncIterator[Callable[..., Call]]:
 
 
 def descriptor(call: Call) -> int:
-    return call.session._outgoing._socket.get_extra_info("socket").fileno()
+    return call.session._link._outgoing._socket.get_extra_info("socket").fileno()
 
 
 def is_open(fd: int) -> bool:
@@ -197,7 +216,7 @@ async def test_a_session_from_connect_to_hang_up(server, dial):
     call.session.send_audio(MS20)  # while it rings: nobody's loss
     await call.until(SessionReady)
     call.session.send_audio(MS20)
-    call.session.greet(Greeting("Hello."))
+    call.session.say("Hello.")
     while len(server.received) < 3:
         server.got.clear()
         await server.got.wait()
@@ -238,8 +257,8 @@ async def test_everything_is_harmless_after_the_end(server, dial):
     call = dial(server.url)
     await call.end()
     call.session.send_audio(MS20)
-    call.session.greet(Greeting("Hello."))
-    call.session.send_text("x", respond=True)
+    call.session.say("Hello.")
+    call.session.send_text("x", role=TextRole.CALLER, respond=True)
     call.session.report_heard([Heard(ReplyId(1), 1, 1, 8000)])
     call.session.pause_reading()
     call.session.resume_reading()
@@ -290,7 +309,7 @@ async def test_a_flush_reported_inside_an_event_is_sent_at_once(server, http):
         await ws.close()
 
     server.script = script
-    protocol = OpenAIRealtime(OpenAISettings(url=server.url), wire_format=PCMU_8K, api_key=None)
+    protocol = a_protocol(server.url)
     session = AgentConnection(protocol, http, log=structlog.get_logger())
 
     def on_event(event: AgentEvent) -> None:
@@ -336,7 +355,7 @@ async def test_a_peer_that_never_answers_the_handshake(dial):
         blackhole.bind(("127.0.0.1", 0))
         blackhole.listen(1)
         url = f"ws://127.0.0.1:{blackhole.getsockname()[1]}"
-        end = await dial(url, connect_timeout_s=0.05).end()
+        end = await dial(url, connect_s=0.05).end()
     assert end.ending is Ending.AGENT_UNREACHABLE
     assert end.detail.startswith("no connection within 0.05 s")
 
@@ -346,8 +365,10 @@ async def test_a_peer_that_never_configures(server, dial):
         await server.hear(ws)
 
     server.script = script
-    end = await dial(server.url, setup_timeout_s=0.05).end()
-    assert end == SessionEnd(Ending.AGENT_UNREACHABLE, "not configured within 0.05 s; while connecting")
+    end = await dial(server.url, setup_s=0.05).end()
+    assert end == SessionEnd(
+        Ending.AGENT_UNREACHABLE, "not configured within 0.05 s; while connecting", may_reconnect=True
+    )
     await server.left.wait()
 
 
@@ -363,7 +384,9 @@ async def test_a_peer_that_closes_at_once(server, dial):
 
     server.script = script
     end = await dial(server.url).end()
-    assert end == SessionEnd(Ending.AGENT_UNREACHABLE, "close 1011: busy; while connecting")
+    assert end == SessionEnd(
+        Ending.AGENT_UNREACHABLE, "close 1011: busy; while connecting", may_reconnect=True
+    )
 
 
 async def test_a_peer_that_does_not_want_our_shape_of_protocol(server, dial):
@@ -382,7 +405,7 @@ async def test_a_refused_configuration_is_told_and_ends_the_session(server, dial
         await server.hear(ws)
 
     server.script = script
-    call = dial(server.url, setup_timeout_s=60)
+    call = dial(server.url, setup_s=60)
     end = await call.end()
     assert call.events == [AgentError("invalid_value", "m", at_setup=True)]
     assert end == SessionEnd(Ending.AGENT_REFUSED, "configuration refused: invalid_value")
@@ -439,7 +462,7 @@ async def test_a_peer_that_answers_no_ping_is_lost(server, dial):
     server.script = script
     end = await dial(server.url, beat_s=0.02).end()
     silent.set()
-    assert end == SessionEnd(Ending.AGENT_LOST, "no sign of life")
+    assert end == SessionEnd(Ending.AGENT_LOST, "no sign of life", may_reconnect=True)
     await server.left.wait()
 
 
@@ -458,7 +481,7 @@ async def test_a_peer_that_answers_pings_may_be_silent(server, dial):
 
     server.script = script
     # Longer than the set-up may take: that bound ended with the set-up.
-    call = dial(server.url, beat_s=0.02, setup_timeout_s=0.1)
+    call = dial(server.url, beat_s=0.02, setup_s=0.1)
     assert (await call.end()).ending is Ending.AGENT_HUNG_UP
     assert pings.qsize() == 4
 
@@ -487,7 +510,7 @@ async def test_a_peer_that_does_not_answer_our_close_is_cut_within_the_bound(ser
         await stubborn.wait()
 
     server.script = script
-    call = dial(server.url, close_timeout_s=0.05)
+    call = dial(server.url, close_s=0.05)
     await call.until(SessionReady)
     call.session.close()
     async with asyncio.timeout(1):
@@ -508,7 +531,7 @@ async def test_an_exception_of_the_call_comes_out_of_run_and_the_socket_is_close
         raise OSError("a bug that looks like a network fault")
 
     server.script = script
-    protocol = OpenAIRealtime(OpenAISettings(url=server.url), wire_format=PCMU_8K, api_key=None)
+    protocol = a_protocol(server.url)
     with pytest.raises(OSError, match="a bug"):
         await AgentConnection(protocol, http, log=structlog.get_logger()).run(on_event)
     await server.left.wait()
@@ -548,7 +571,7 @@ async def test_a_foreign_http_session_is_refused_with_the_remedy(server):
         await server.hear(ws)
 
     server.script = script
-    protocol = OpenAIRealtime(OpenAISettings(url=server.url), wire_format=PCMU_8K, api_key=None)
+    protocol = a_protocol(server.url)
     async with aiohttp.ClientSession() as foreign:
         with pytest.raises(TypeError, match="make_http_session"):
             await AgentConnection(protocol, foreign, log=structlog.get_logger()).run(lambda event: None)
@@ -598,10 +621,10 @@ async def test_a_slow_reader_costs_the_oldest_audio_counted_and_no_control(serve
         for _ in range(50):
             session.send_audio(MS20)
         assert session.uplink_dropped_ms == before + 1000
-        queued = session._outgoing._audio_octets
+        queued = session._link._outgoing._audio_octets
         assert queued == PCMU_8K.bytes_for_ms(UPLINK_MAX_MS)
-        session.send_text("first", respond=False)
-        session.send_text("second", respond=True)
+        session.send_text("first", role=TextRole.CALLER, respond=False)
+        session.send_text("second", role=TextRole.CALLER, respond=True)
         newest = bytes(160)
         session.send_audio(newest)
         let_it_read()
@@ -618,8 +641,8 @@ async def test_a_slow_reader_costs_the_oldest_audio_counted_and_no_control(serve
 
 async def test_a_message_larger_than_any_buffer_arrives_whole_and_in_order(server, dial):
     async with stalled(server, dial) as (call, let_it_read):
-        call.session.send_text("x" * 700_000, respond=False)
-        call.session.send_text("after", respond=False)
+        call.session.send_text("x" * 700_000, role=TextRole.CALLER, respond=False)
+        call.session.send_text("after", role=TextRole.CALLER, respond=False)
         call.session.send_audio(MS20)
         await turns()
         let_it_read()
@@ -639,8 +662,10 @@ async def test_the_kernel_hides_no_minutes_of_speech(server, dial):
 
 
 async def test_closing_towards_a_peer_that_reads_nothing_is_bounded(server, dial):
-    async with stalled(server, dial, close_timeout_s=0.05) as (call, _):
-        call.session.send_text("x" * 5_000_000, respond=False)  # most of it stays in the transport
+    async with stalled(server, dial, close_s=0.05) as (call, _):
+        call.session.send_text(
+            "x" * 5_000_000, role=TextRole.CALLER, respond=False
+        )  # most of it stays in the transport
         await turns()
         fd = descriptor(call)
         call.session.close()
@@ -651,11 +676,11 @@ async def test_closing_towards_a_peer_that_reads_nothing_is_bounded(server, dial
 
 
 async def test_control_without_end_towards_a_peer_that_reads_nothing_ends_the_session(server, dial):
-    async with stalled(server, dial, close_timeout_s=0.05) as (call, _):
+    async with stalled(server, dial, close_s=0.05) as (call, _):
         for _ in range(400):
-            call.session.send_text("x" * 20_000, respond=False)
+            call.session.send_text("x" * 20_000, role=TextRole.CALLER, respond=False)
         end = await call.end()
-        assert end == SessionEnd(Ending.AGENT_LOST, "the API takes no more data")
+        assert end == SessionEnd(Ending.AGENT_LOST, "the API takes no more data", may_reconnect=True)
 
 
 async def test_paused_reading_stops_the_peer_and_resuming_goes_on(server, dial):
@@ -722,8 +747,10 @@ async def test_no_key_no_word_and_no_audio_in_the_log(server, http):
         await ws.close()
 
     server.script = script
-    secret_settings = OpenAISettings(url=server.url, instructions="confidential")
-    protocol = OpenAIRealtime(secret_settings, wire_format=PCMU_8K, api_key=KEY)
+    secret_settings = OpenAISettings(
+        url=server.url, instructions="confidential", api_key=SecretRef(env="OPENAI_API_KEY")
+    )
+    protocol = OpenAIRealtime(secret_settings, Opening("c1", PCMU_8K, {"OPENAI_API_KEY": KEY}))
     with structlog.testing.capture_logs() as lines:
         await AgentConnection(protocol, http, log=structlog.get_logger()).run(lambda event: None)
     log = repr(lines)
@@ -735,3 +762,119 @@ async def test_no_key_no_word_and_no_audio_in_the_log(server, http):
         "session_ready",
         "session_ended",
     ]
+
+
+# ---------------------------------------------------------------- a connection that broke
+
+
+NOW = (0.0,)
+
+
+async def words(ws: web.WebSocketResponse, text: str) -> None:
+    kind = "conversation.item.input_audio_transcription.completed"
+    await say(ws, kind, item_id="i0", content_index=0, transcript=text)
+
+
+async def test_a_lost_session_is_got_back_with_what_was_said(server, dial):
+    visits = 0
+
+    async def script(ws):
+        nonlocal visits
+        visits += 1
+        await server.set_up(ws)
+        if visits == 1:
+            await words(ws, "I am Ada.")
+            await asyncio.sleep(0)
+            server.transport.abort()
+        while await server.hear(ws):
+            pass
+
+    server.script = script
+    call = dial(server.url, reconnect_after_s=NOW)
+    await call.until(SessionBack)
+    call.session.say("Hello again.")
+    while "response.create" not in server.kinds():
+        server.got.clear()
+        await server.got.wait()
+    call.session.close()
+    end = await call.end()
+    assert end.detail == "closed by us"
+    kinds = [type(event) for event in call.events]
+    assert kinds == [SessionReady, CallerTranscript, SessionLost, SessionBack]
+    told = [message for message in server.received if message["type"] == "conversation.item.create"]
+    assert "I am Ada." in json.dumps(told)
+
+
+async def test_what_is_asked_while_the_session_is_lost_is_done_when_it_is_back(server, dial):
+    visits = 0
+
+    async def script(ws):
+        nonlocal visits
+        visits += 1
+        await server.set_up(ws)
+        if visits == 1:
+            server.transport.abort()
+        while await server.hear(ws):
+            pass
+
+    server.script = script
+    call = dial(server.url, reconnect_after_s=(0.0, 0.05))
+    await call.until(SessionLost)
+    await asyncio.sleep(0)
+    call.session.send_text("pressed 5", role=TextRole.CALLER, respond=False)
+    await call.until(SessionBack)
+    while "conversation.item.create" not in server.kinds():
+        server.got.clear()
+        await server.got.wait()
+    call.session.close()
+    await call.end()
+
+
+async def test_one_that_cannot_be_got_back_ends_as_it_broke(server, dial):
+    async def script(ws):
+        await server.set_up(ws)
+        server.status = 503
+        server.transport.abort()
+
+    server.script = script
+    call = dial(server.url, reconnect_after_s=(0.0, 0.01))
+    end = await call.end()
+    assert end.ending is Ending.AGENT_LOST
+    assert [type(event) for event in call.events] == [SessionReady, SessionLost]
+
+
+async def test_a_session_that_was_never_ready_is_not_tried_again(server, dial):
+    visits = 0
+
+    async def script(ws):
+        nonlocal visits
+        visits += 1
+        server.transport.abort()
+
+    server.script = script
+    end = await dial(server.url, reconnect_after_s=NOW).end()
+    assert (end.ending, visits) == (Ending.AGENT_UNREACHABLE, 1)
+
+
+async def test_one_that_breaks_again_and_again_is_given_up(server, dial):
+    async def script(ws):
+        await server.set_up(ws)
+        server.transport.abort()
+
+    server.script = script
+    call = dial(server.url, reconnect_after_s=NOW)
+    end = await call.end()
+    assert end.ending is Ending.AGENT_LOST
+    assert sum(isinstance(event, SessionLost) for event in call.events) == LOSSES
+
+
+async def test_a_hang_up_while_the_session_is_lost_ends_at_once(server, dial):
+    async def script(ws):
+        await server.set_up(ws)
+        server.transport.abort()
+
+    server.script = script
+    call = dial(server.url, reconnect_after_s=(60.0,))
+    await call.until(SessionLost)
+    call.session.close()
+    assert await call.end() == SessionEnd(Ending.AGENT_HUNG_UP, "closed by us")

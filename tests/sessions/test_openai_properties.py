@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai.types.realtime import RealtimeServerEvent
+from pydantic import BaseModel
 
 from telbridge.audio.formats import PCM_24K, PCMU_8K
-from telbridge.call.events import AgentAudio, AgentEvent, ReplyId
+from telbridge.call.events import AgentAudio, AgentEvent, ReplyId, Said, Unknown
 from telbridge.call.playout import Heard
+from telbridge.call.ports import TextRole
+from telbridge.dialplan.vocabulary import NeutralSettings
+from telbridge.sessions.base import AgentProtocol, Opening
 from telbridge.sessions.openai_realtime import OpenAIRealtime
 from telbridge.sessions.openai_replies import AudioItem, positions
 from telbridge.sessions.openai_settings import OpenAISettings
 from telbridge.sessions.openai_vocabulary import BETA_NAMES, QUIET
+
+OPENING = Opening("call-1", PCMU_8K, {"OPENAI_API_KEY": "sk-secret"})
 
 HANDLED = (
     "session.created",
@@ -29,14 +38,40 @@ HANDLED = (
     "response.created",
     "response.output_audio.delta",
     "response.output_audio_transcript.done",
+    "response.output_text.done",
     "response.output_item.done",
     "response.done",
+    "response.mcp_call.failed",
+    "mcp_list_tools.failed",
 )
 
+
+def sample(annotation: Any) -> Any:
+    """A value of the vendor's own type: every field is there, of each union the first choice."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return inner[0]
+    if origin is Annotated:
+        return sample(inner[0])
+    if origin in (Union, UnionType):
+        return sample(inner[0])
+    if origin is list:
+        return [sample(inner[0])]
+    if origin is dict:
+        return {"k": sample(inner[1])}
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {name: sample(field.annotation) for name, field in annotation.model_fields.items()}
+    return {str: "r1", int: 1, float: 0.5, bool: True}.get(annotation)
+
+
+CALL = {"type": "function_call", "status": "completed", "call_id": "c1", "name": "n", "arguments": "{}"}
+APPROVAL = {"type": "mcp_approval_request", "id": "a1", "name": "n", "arguments": "{}"}
+VENDORS: list[dict[str, Any]] = [sample(model) for model in get_args(get_args(RealtimeServerEvent)[0])]
+"""One of each of the vendor's 46 server events."""
+PCMU = {"format": {"type": "audio/pcmu"}}
 VALID: list[dict[str, Any]] = [
-    {"type": "session.created", "session": {"audio": {"output": {"format": {"type": "audio/pcmu"}}}}},
-    {"type": "session.updated", "session": {"audio": {"input": {"format": {"type": "audio/pcmu"}}}}},
-    {"type": "error", "error": {"type": "t", "code": "c", "message": "m", "event_id": "tb_2", "param": "p"}},
+    {"type": "session.created", "session": {"expires_at": 1, "audio": {"input": PCMU, "output": PCMU}}},
+    {"type": "session.updated", "session": {"audio": {"input": PCMU, "output": PCMU}}},
     {"type": "response.created", "response": {"id": "r1"}},
     {
         "type": "response.output_audio.delta",
@@ -46,25 +81,18 @@ VALID: list[dict[str, Any]] = [
         "delta": "AAAA",
     },
     {"type": "response.output_audio_transcript.done", "response_id": "r1", "transcript": "words"},
-    {
-        "type": "response.output_item.done",
-        "response_id": "r1",
-        "item": {
-            "type": "function_call",
-            "status": "completed",
-            "call_id": "c1",
-            "name": "n",
-            "arguments": "{}",
-        },
-    },
+    {"type": "error", "error": {"type": "t", "code": "c", "message": "m", "event_id": "tb_2", "param": "p"}},
+    {"type": "error", "error": {"type": "t", "code": "session_expired", "message": "m"}},
+    {"type": "response.output_item.done", "response_id": "r1", "item": CALL},
+    {"type": "response.output_item.done", "response_id": "r1", "item": APPROVAL},
     {
         "type": "response.done",
         "response": {"id": "r1", "status": "failed", "status_details": {"error": {"code": "c"}}},
     },
-    {"type": "input_audio_buffer.speech_started", "audio_start_ms": 1, "item_id": "i"},
-    {"type": "conversation.item.input_audio_transcription.completed", "item_id": "i", "transcript": "w"},
-    {"type": "conversation.item.input_audio_transcription.failed", "item_id": "i", "error": {"code": "c"}},
+    {"type": "response.done", "response": {"id": "r1", "status": "cancelled"}},
+    *VENDORS,
 ]
+SET_UP = VALID[:5]
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -86,22 +114,33 @@ def replaced(value: Any, path: tuple[str, ...], new: Any) -> Any:
     return {**value, path[0]: replaced(value[path[0]], path[1:], new)}
 
 
-@st.composite
-def nearly_valid(draw: st.DrawFn) -> str:
-    message = draw(st.sampled_from(VALID))
-    for _ in range(draw(st.integers(0, 2))):
-        path = draw(st.sampled_from(paths(message)))
-        message = replaced(message, path, draw(json_values))
-        if not isinstance(message, dict):
-            break
-    return json.dumps(message)
+ODD = (None, True, -1, 0, 7, 2**70, 0.5, "", "x", "r2", "AAA", "*", [], [None], {}, {"id": "r1"}, {"id": 3})
+
+
+def nearly_valid(script: bytes) -> list[str | bytes]:
+    """Messages of the vendor's, as they should be or with up to two of their values replaced. Five octets
+    of the script make one: which message, and twice which place and what stands there."""
+    messages: list[str | bytes] = []
+    for which, *changes in batched(script, 5):
+        message = VALID[which % len(VALID)]
+        for where, odd in batched(changes, 2):
+            places = paths(message)
+            if odd % 32 < len(ODD):
+                message = replaced(message, places[where % len(places)], ODD[odd % 32])
+        messages.append(json.dumps(message))
+    return messages
+
+
+def batched(values: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    """Whole batches only."""
+    return (values[at : at + size] for at in range(0, len(values) - size + 1, size))
 
 
 def fresh() -> OpenAIRealtime:
-    return OpenAIRealtime(OpenAISettings(), wire_format=PCMU_8K, api_key=None)
+    return OpenAIRealtime(OpenAISettings(), OPENING)
 
 
-def receive_all(protocol: OpenAIRealtime, messages: list[str | bytes]) -> list[AgentEvent]:
+def receive_all(protocol: AgentProtocol, messages: list[str | bytes]) -> list[AgentEvent]:
     events = [event for message in messages for event in protocol.receive(message, now_ns=0)]
     for message in protocol.data_to_send():
         json.loads(message)
@@ -114,16 +153,50 @@ def test_arbitrary_bytes_and_text_never_raise(messages):
     receive_all(fresh(), messages)
 
 
-@given(begun=st.integers(0, 5), messages=st.lists(nearly_valid(), max_size=10))
-@settings(deadline=None, max_examples=100)
-def test_mutated_messages_in_any_order_never_raise(begun, messages):
-    protocol = fresh()
-    order = (VALID[0], VALID[1], VALID[3], VALID[4], VALID[5])[:begun]
-    receive_all(protocol, [json.dumps(message) for message in order])
-    receive_all(protocol, messages)
+def asked_of(protocol: OpenAIRealtime) -> None:
+    """Everything a call may ask."""
+    protocol.say("words")
+    protocol.send_text("words", role=TextRole.CONTEXT, respond=True)
+    protocol.request_reply("words")
+    protocol.interrupt()
+    protocol.tool_result("c1", "{}", failed=False)
     protocol.report_heard([Heard(ReplyId(1), 100, 100, 8000)])
+    protocol.update(NeutralSettings(instructions="words", barge_in=False), {})
+    protocol.audio(b"\xff")
+
+
+@given(
+    begun=st.integers(0, len(SET_UP)),
+    before=st.binary(max_size=40),
+    after=st.binary(max_size=40),
+)
+@settings(deadline=None, max_examples=1000)
+def test_a_thousand_sequences_of_mutated_messages_never_raise(begun, before, after):
+    protocol = fresh()
+    receive_all(protocol, [json.dumps(message) for message in SET_UP[:begun]])
+    receive_all(protocol, nearly_valid(before))
+    asked_of(protocol)
+    receive_all(protocol, nearly_valid(after))
+    protocol.time_passed(now_ns=1 << 62)
     protocol.closed(None, "")
-    receive_all(protocol, [])
+    if (following := protocol.successor([Said(True, "words")])) is not None:
+        receive_all(following, [json.dumps(message) for message in SET_UP])
+
+
+def test_the_vendor_knows_46_server_events_and_all_are_known_here_but_those_of_another_transport():
+    unknown = {
+        event.type
+        for message in VENDORS
+        for event in fresh().receive(json.dumps(message), now_ns=0)
+        if isinstance(event, Unknown)
+    }
+    assert len(VENDORS) == 46
+    assert unknown == {
+        "input_audio_buffer.dtmf_event_received",
+        "output_audio_buffer.cleared",
+        "output_audio_buffer.started",
+        "output_audio_buffer.stopped",
+    }
 
 
 @given(st.sampled_from((*HANDLED, *QUIET, *BETA_NAMES)), st.dictionaries(st.text(max_size=8), json_values))
@@ -170,7 +243,7 @@ def test_a_position_of_the_legs_clock_is_the_same_time_in_the_sessions_samples(h
 @given(audio=st.binary(max_size=400).map(lambda b: b * 2), cuts=st.lists(st.integers(0, 800), max_size=6))
 @settings(deadline=None)
 def test_audio_does_not_depend_on_how_it_was_cut_into_deltas(audio, cuts):
-    protocol = OpenAIRealtime(OpenAISettings(audio="pcm24k"), wire_format=PCMU_8K, api_key=None)
+    protocol = OpenAIRealtime(OpenAISettings(audio="pcm24k"), OPENING)
     protocol.receive(json.dumps({"type": "session.created"}), now_ns=0)
     protocol.receive(json.dumps({"type": "response.created", "response": {"id": "r"}}), now_ns=0)
     edges = [0, *sorted(min(cut, len(audio)) for cut in cuts), len(audio)]

@@ -1,0 +1,68 @@
+"""What the caller hears from the call itself, in the agent's place."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from telbridge.call.events import ReplyId
+from telbridge.call.playout import OWN_WORDS, Playout
+
+FILLER_AFTER_S: Final = 0.3
+"""A session that is back sooner was hardly missed."""
+FILL_AGAIN_S: Final = 2.5
+"""Silence after a filler before it is said again."""
+
+
+class OwnWords:
+    """Speech of the call's own, queued like a reply."""
+
+    def __init__(self, playout: Playout) -> None:
+        self._playout = playout
+        self._last = OWN_WORDS
+
+    def say(self, words: bytes) -> None:
+        """`words`: in the leg's format."""
+        self._last = ReplyId(self._last + 1)
+        self._playout.append(self._last, words)
+        self._playout.complete(self._last)
+
+
+class Recovery:
+    """A broken session is being got back: what has come is still played, then a filler is heard."""
+
+    def __init__(
+        self, playout: Playout, own: OwnWords, filler: bytes, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._playout, self._own, self._filler, self._loop = playout, own, filler, loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._missed = False
+        self.losses = 0
+
+    def lost(self, *, in_reply: bool) -> None:
+        """`in_reply`: the agent owed an answer, or had not yet sent all of it."""
+        self.losses += 1
+        self._missed = in_reply
+        self.stop()
+        self._timer = self._loop.call_later(FILLER_AFTER_S, self._fill)
+
+    def back(self) -> bool:
+        """Whether the caller noticed, so that the agent should go on where it was."""
+        self.stop()
+        missed, self._missed = self._missed, False
+        return missed
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _fill(self) -> None:
+        self._timer = None
+        if queued_ms := self._playout.queued_ms:
+            self._timer = self._loop.call_later(queued_ms / 1000, self._fill)
+            return
+        self._missed = True
+        self._own.say(self._filler)
+        wait_s = self._playout.queued_ms / 1000 + FILL_AGAIN_S
+        self._timer = self._loop.call_later(wait_s, self._fill)
