@@ -56,6 +56,9 @@ class CallSection(_Section):
     agent: Annotated[
         str, Field(description='"local" (the embedded agent, no key needed) or the name of an agent API')
     ] = "local"
+    local_api: Annotated[
+        str, Field(description="the API in which the embedded agent is spoken to: to try one without a key")
+    ] = "openai_realtime"
     greeting: Annotated[
         str, Field(description='what the agent says first; "" for an agent that waits', max_length=2000)
     ] = "Hello, this is telbridge. How can I help you?"
@@ -83,12 +86,20 @@ class CallSection(_Section):
 
     @field_validator("agent")
     @classmethod
-    def _known(cls, agent: str) -> str:
-        names = ["local", *PROVIDERS]
-        if agent not in names:
-            known = ", ".join(map(repr, names[:-1]))
-            raise ValueError(f"{agent!r} is not accepted: write {known} or {names[-1]!r}")
-        return agent
+    def _agent_is_known(cls, agent: str) -> str:
+        return _one_of(agent, ["local", *PROVIDERS])
+
+    @field_validator("local_api")
+    @classmethod
+    def _api_is_known(cls, api: str) -> str:
+        return _one_of(api, list(PROVIDERS))
+
+
+def _one_of(name: str, names: list[str]) -> str:
+    if name not in names:
+        known = ", ".join(map(repr, names[:-1]))
+        raise ValueError(f"{name!r} is not accepted: write {known} or {names[-1]!r}")
+    return name
 
 
 class SessionSection(NeutralSettings):
@@ -179,12 +190,36 @@ def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Settings
         _put(tree, _as_spelt(keys), _value(raw))
     file = str(path or "settings")
     try:
-        settings = Settings.model_validate(tree)
+        settings = _validated(tree, overrides)
     except ValidationError as error:
         raise ConfigErrors([_explain(fault, file, overrides) for fault in error.errors()]) from None
     if mistakes := list(_agent_mistakes(settings, file)):
         raise ConfigErrors(mistakes)
     return settings
+
+
+def _validated(tree: dict[str, Any], overrides: Mapping[tuple[str, ...], str]) -> Settings:
+    """An override that looks like a number or a date (`4711`, `2026-04-10`, `inf`) is a text where one is
+    wanted."""
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        wanted = [fault["loc"] for fault in error.errors() if fault["type"] in _TEXT_WANTED]
+        texts = {keys: raw for keys, raw in overrides.items() if any(_is_of(keys, loc) for loc in wanted)}
+        if not texts:
+            raise
+        for keys, raw in texts.items():
+            _put(tree, _as_spelt(keys), raw)
+        return Settings.model_validate(tree)
+
+
+_TEXT_WANTED: Final = ("string_type", "literal_error", "path_type")
+
+
+def _is_of(keys: tuple[str, ...], loc: tuple[str | int, ...]) -> bool:
+    """Whether a mistake lies in this override. In a table of several kinds pydantic names the kind too."""
+    path = iter(map(str, loc))
+    return all(key in path for key in _as_spelt(keys))
 
 
 def warnings(settings: Settings) -> list[str]:
@@ -266,9 +301,8 @@ def _put(tree: dict[str, Any], keys: tuple[str, ...], value: Any) -> None:
 
 def _explain(fault: Any, file: str, overrides: Mapping[tuple[str, ...], str]) -> ConfigError:
     loc: tuple[str | int, ...] = fault["loc"]
-    path = tuple(str(part) for part in loc)
     for keys in overrides:
-        if path[: len(keys)] == _as_spelt(keys):
+        if _is_of(keys, loc):
             file = "environment " + ENV_PREFIX + "__".join(keys).upper()
     what, instead = _words(fault, loc)
     return ConfigError(file, _dotted(loc), what, instead)

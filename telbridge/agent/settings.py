@@ -40,7 +40,9 @@ class ChatSettings(BaseModel):
     key_env: str | None = Field(
         None, description="Environment variable that holds the key; none: no key is sent."
     )
-    timeout_s: float = Field(20.0, gt=0, description="Longest wait for the next piece of an answer.")
+    timeout_s: float = Field(
+        20.0, gt=0, allow_inf_nan=False, description="Longest wait for the next piece of an answer."
+    )
     max_history: int = Field(40, ge=2, description="Messages of the conversation that are sent along.")
 
 
@@ -83,7 +85,9 @@ class AgentSettings(BaseModel):
     key_env: str | None = Field(
         None, description="Environment variable with the key clients must show; none: any client is let in."
     )
-    max_session_s: float = Field(3600.0, gt=0, description="Longest session, as the real service has it.")
+    max_session_s: float = Field(
+        3600.0, gt=0, allow_inf_nan=False, description="Longest session, as the real service has it."
+    )
 
     @model_validator(mode="after")
     def _brain_has_what_it_needs(self) -> AgentSettings:

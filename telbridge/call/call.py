@@ -61,6 +61,9 @@ LAST_WORDS_MS: Final = 4_000
 """After the session was lost, speech already queued goes on for at most so long before the apology."""
 GOODBYE_MS: Final = 60_000
 """An agent that hung up in good order is heard to its end, within reason."""
+DRAINED_MS: Final = 1_000
+"""The worker's own deadline has passed: what was being said is cut short."""
+_LAST_WORDS_MS: Final = {Ending.AGENT_HUNG_UP: GOODBYE_MS, Ending.DRAINED: DRAINED_MS}
 UNANSWERED_TURNS: Final = 3
 RETRY_AFTER_S: Final = 5
 HANG_UP_S: Final = 5.0
@@ -115,11 +118,12 @@ class Call:
         self._owed: asyncio.TimerHandle | None = None
         self._parting: asyncio.TimerHandle | None = None
         self._hanging_up = False
+        self._owed_on_hold = self._deaf = self._accepted = False
 
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._own = OwnWords(self._playout)
-        self._recovery = Recovery(self._playout, self._own, plan.filler, loop)
+        self._recovery = Recovery(self._playout, self._own, plan.filler, loop, self._nobody_hears)
         self._ready: asyncio.Future[None] = loop.create_future()
         self._answered: asyncio.Future[None] = loop.create_future()
         self._over: asyncio.Future[LegEnded] = loop.create_future()
@@ -136,7 +140,7 @@ class Call:
 
     def downlink(self, now_ns: int) -> bytes | memoryview:
         """The next frame for the caller; speech is kept, not spent, while the caller cannot hear it."""
-        if self._held or self._answered_ns is None:
+        if self._nobody_hears():
             return self._silence
         frame = self._playout.pull()
         if self._playout.playing != self._sounding:
@@ -145,6 +149,9 @@ class Call:
             self._paused = False
             self._session.resume_reading()
         return frame
+
+    def _nobody_hears(self) -> bool:
+        return self._held or self._answered_ns is None
 
     def _note_change(self, playing: ReplyId | None, now_ns: int) -> None:
         """Once where speech starts or stops, not once a frame."""
@@ -163,6 +170,8 @@ class Call:
 
     def on_agent_event(self, event: AgentEvent) -> None:
         """One event of the session, in order."""
+        if self._deaf:
+            return  # Our own last words are being said, or all is over: nothing may stir any more.
         match event:
             case AgentAudio():
                 self._on_audio(event)
@@ -240,6 +249,8 @@ class Call:
 
     def _on_caller_started(self, event: CallerStartedSpeaking) -> None:
         """Silence first; what was heard goes to the API next; book-keeping last."""
+        self._hanging_up = False  # Who speaks up again has not finished; the agent may call the tool again.
+        self._cancel_parting()
         if not event.interrupts:
             self._turns.caller_started(event.at_ns)
             return
@@ -294,6 +305,7 @@ class Call:
             self._session.tool_result(event.tool_call_id, '{"error":"there is no such tool"}', failed=True)
             return
         self._hanging_up = True
+        self._cancel_parting()
         self._session.tool_result(event.tool_call_id, '{"result":"say goodbye; the call ends then"}')
         self._parting = self._loop.call_later(self._plan.reply_timeout_s, self._part_by_tool)
 
@@ -309,10 +321,11 @@ class Call:
     # ------------------------------------------------------------ a session that broke
 
     def _on_lost(self) -> None:
-        in_reply = self._down_reply is not None or self._unanswered > 0 or self._owed is not None
+        in_reply = self._down_reply is not None or self._unanswered > 0 or self._is_owed
         if self._down_reply is not None:
             self._complete(self._down_reply)
         self._expect_nothing()
+        self._paused = False  # The next connection reads.
         self._recovery.lost(in_reply=in_reply)
 
     def _on_back(self) -> None:
@@ -341,9 +354,17 @@ class Call:
 
     def _expect_reply(self) -> None:
         self._expect_nothing()
-        self._owed = self._loop.call_later(self._plan.reply_timeout_s, self._on_no_reply)
+        if self._held:
+            self._owed_on_hold = True
+        else:
+            self._owed = self._loop.call_later(self._plan.reply_timeout_s, self._on_no_reply)
+
+    @property
+    def _is_owed(self) -> bool:
+        return self._owed is not None or self._owed_on_hold
 
     def _expect_nothing(self) -> None:
+        self._owed_on_hold = False
         if self._owed is not None:
             self._owed.cancel()
             self._owed = None
@@ -370,10 +391,13 @@ class Call:
                     f"[DTMF] caller pressed {event.digit}", role=TextRole.CALLER, respond=True
                 )
             case Held():
-                self._held = True
+                owed = self._is_owed
                 self._expect_nothing()
+                self._held, self._owed_on_hold = True, owed
             case Resumed():
                 self._held = False
+                if self._owed_on_hold:
+                    self._expect_reply()
             case LegEnded():
                 self._talking = False
                 if not self._over.done():
@@ -398,6 +422,7 @@ class Call:
         try:
             return self._summary(await self._live(session))
         finally:
+            self._deaf = True
             self._expect_nothing()
             self._recovery.stop()
             self._cancel_parting()
@@ -411,15 +436,17 @@ class Call:
         await _first(self._ready, *sides)
         if not self._over.done() and not self._end_asked.done():
             self._leg.answer()
+            self._accepted = True
             if not self._failed(session):
                 await _first(self._answered, *sides)
-            if not self._failed(session):
+            if not self._failed(session) and self._answered.done() and not self._over.done():
                 self._talking = self._ready.done()
                 self._log.info("answered", ms=round(self._ms()))
                 await _first(*sides)
         end = self._verdict(session)
         self._talking = False
         self._expect_nothing()
+        self._recovery.stop()
         await self._part(end)
         return end
 
@@ -448,12 +475,12 @@ class Call:
         """Last words: the agent's own goodbye, or our apology in its place; then hang up."""
         if self._over.done():
             return
-        if self._answered_ns is None and end.ending is Ending.DRAINED:
+        if not self._accepted and end.ending is Ending.DRAINED:
             self._leg.reject(503, retry_after_s=RETRY_AFTER_S)
             return
         if self._answered_ns is None:
             await _first(self._answered, self._over, timeout_s=HANG_UP_S)
-        await self._played_out(GOODBYE_MS if end.ending is Ending.AGENT_HUNG_UP else LAST_WORDS_MS)
+        await self._played_out(_LAST_WORDS_MS.get(end.ending, LAST_WORDS_MS))
         if end.ending is not Ending.AGENT_HUNG_UP and self._plan.apology:
             self._log.warning("apology", ending=end.ending.value, detail=end.detail[:200])
             await self._apologise()
@@ -461,7 +488,8 @@ class Call:
         await _first(self._over, timeout_s=HANG_UP_S)
 
     async def _apologise(self) -> None:
-        """Behind an emptied queue."""
+        """Behind an emptied queue; nothing that the agent still sends may cut it or follow it."""
+        self._deaf = True
         self._playout.flush()
         self._own.say(self._plan.apology)
         await self._played_out(self._playout.queued_ms + 1000)
@@ -471,8 +499,10 @@ class Call:
             return
         self._drained.clear()
         drained = asyncio.create_task(self._drained.wait())
-        await _first(drained, self._over, timeout_s=limit_ms / 1000)
-        drained.cancel()
+        try:
+            await _first(drained, self._over, timeout_s=limit_ms / 1000)
+        finally:
+            drained.cancel()
 
     def _ms(self) -> float:
         return (self._clock() - self._started_ns) / 1e6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from telbridge.call.events import ReplyId
@@ -32,8 +33,15 @@ class Recovery:
     """A broken session is being got back: what has come is still played, then a filler is heard."""
 
     def __init__(
-        self, playout: Playout, own: OwnWords, filler: bytes, loop: asyncio.AbstractEventLoop
+        self,
+        playout: Playout,
+        own: OwnWords,
+        filler: bytes,
+        loop: asyncio.AbstractEventLoop,
+        nobody_hears: Callable[[], bool],
     ) -> None:
+        """`nobody_hears`: on hold, or not answered yet: a filler would be stale when it is heard."""
+        self._nobody_hears = nobody_hears
         self._playout, self._own, self._filler, self._loop = playout, own, filler, loop
         self._timer: asyncio.TimerHandle | None = None
         self._missed = False
@@ -59,6 +67,9 @@ class Recovery:
 
     def _fill(self) -> None:
         self._timer = None
+        if self._nobody_hears():
+            self._timer = self._loop.call_later(FILLER_AFTER_S, self._fill)
+            return
         if queued_ms := self._playout.queued_ms:
             self._timer = self._loop.call_later(queued_ms / 1000, self._fill)
             return

@@ -49,7 +49,6 @@ class TurnBook:
         self._started_ns = started_ns
         self.turns: list[Turn] = [Turn()]
         self._stopping: Interruption | None = None
-        self._untold: list[Turn] = []
         self._said: dict[int, dict[ReplyId, str]] = {}
 
     def _ms(self, at_ns: int) -> float:
@@ -63,7 +62,6 @@ class TurnBook:
         """A new turn, unless the caller goes on before anything was answered."""
         if self.current.replies:
             self.turns.append(Turn())
-        self._untold.append(self.current)
         if self.current.caller_started_ms is None:
             self.current.caller_started_ms = self._ms(at_ns)
 
@@ -71,8 +69,9 @@ class TurnBook:
         self.current.caller_stopped_ms = self._ms(at_ns)
 
     def caller_said(self, text: str) -> None:
-        """Transcripts come in the order of speaking, but may come after the answer began."""
-        turn = self._untold.pop(0) if self._untold else self.current
+        """Of the turn that ended last, whose answer may have begun; a cough never gets a transcript."""
+        ended = next((turn for turn in reversed(self.turns) if turn.caller_stopped_ms is not None), None)
+        turn = ended if ended is not None and not ended.caller_text else self.current
         turn.caller_text = f"{turn.caller_text} {text}".strip()
 
     def agent_audio(self, reply: ReplyId, at_ns: int) -> None:

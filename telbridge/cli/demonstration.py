@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import typer
+from pydantic import ValidationError
 
 from telbridge.caller.report import CallReport
 from telbridge.caller.run import CallOptions, Say, run_call
@@ -29,14 +30,17 @@ CONVERSATION: Final = (
 )
 
 
-def run() -> None:
+def run(api: str) -> None:
     """Serve, call, print; ends the command with status 1 if the call was not answered."""
     logging.configure("warning", "auto", process="demo")
     with tempfile.TemporaryDirectory(prefix="telbridge-demo-") as folder:
         try:
-            report, record = asyncio.run(_run(Path(folder)))
+            report, record = asyncio.run(_run(Path(folder), api))
         except ChildFailed as error:
             typer.echo(f"telbridge: {error}", err=True)
+            raise typer.Exit(1) from None
+        except ValidationError as error:
+            typer.echo(f"telbridge: --api: {error.errors()[0]['ctx']['error']}", err=True)
             raise typer.Exit(1) from None
     typer.echo("\nWhat was said, as the agent's side understood it (ms since the call arrived)\n")
     for line in transcript(record):
@@ -47,7 +51,7 @@ def run() -> None:
         raise typer.Exit(1)
 
 
-async def _run(folder: Path) -> tuple[CallReport, Mapping[str, Any]]:
+async def _run(folder: Path, api: str) -> tuple[CallReport, Mapping[str, Any]]:
     records = folder / "calls.jsonl"
     port = _free_port()
     settings = Settings.model_validate(
@@ -55,7 +59,10 @@ async def _run(folder: Path) -> tuple[CallReport, Mapping[str, Any]]:
             "sip": {"host": "127.0.0.1", "port": port},
             "records": {"path": records},
             "log": {"level": "warning"},
-            "call": {"greeting": "Hello, this is the telbridge demonstration. How can I help you?"},
+            "call": {
+                "greeting": "Hello, this is the telbridge demonstration. How can I help you?",
+                "local_api": api,
+            },
         }
     )
     typer.echo("starting the bridge and its agent …")

@@ -11,5 +11,5 @@ class WorkerStart(BaseModel):
     """The first line on a worker's stdin. Secrets are references: the worker resolves them itself."""
 
     settings: Settings
-    agent_url: str | None
-    """WebSocket of the embedded agent, where it runs."""
+    agent_port: int | None
+    """Of the embedded agent on this machine, where it runs."""

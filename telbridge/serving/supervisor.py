@@ -16,7 +16,7 @@ from telbridge.serving.messages import WorkerStart
 log = structlog.get_logger()
 
 AGENT_STOP_S: Final = 5.0
-WORKER_GRACE_S: Final = 10.0
+WORKER_GRACE_S: Final = 20.0
 """On top of the drain time: BYEs go out, records are written, pjsua2 ends."""
 
 
@@ -94,8 +94,8 @@ class Supervisor:
 
     async def _worker_start(self) -> str:
         """The worker loads its modules meanwhile, and hears where the agent is once that is known."""
-        agent_url = None
+        agent_port = None
         if self._settings.call.agent == "local":
             await self._agent_ready.wait()
-            agent_url = f"ws://127.0.0.1:{self._agent_port}/v1/realtime"
-        return WorkerStart(settings=self._settings, agent_url=agent_url).model_dump_json(exclude_unset=True)
+            agent_port = self._agent_port
+        return WorkerStart(settings=self._settings, agent_port=agent_port).model_dump_json(exclude_unset=True)

@@ -11,6 +11,7 @@ import json
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import aiohttp
@@ -21,7 +22,7 @@ from telbridge.audio.formats import PCM_8K
 from telbridge.audio.wav import load_wav
 from telbridge.call.call import Call, CallPlan
 from telbridge.call.ports import Greeting, Leg
-from telbridge.config import ConfigErrors, Settings
+from telbridge.config import ConfigError, ConfigErrors, Settings
 from telbridge.legs.sip.endpoint import SipEndpoint
 from telbridge.legs.sip.leg import SipLeg
 from telbridge.legs.sip.library import SipUnavailable
@@ -34,8 +35,9 @@ from telbridge.sessions.connection import make_http_session
 
 log = structlog.get_logger()
 
-LAST_CALLS_S: Final = 5.0
-"""After the drain deadline: calls that were asked to end get so long to say so."""
+LAST_CALLS_S: Final = 4.5
+"""After the drain deadline: calls that were asked to end get so long, and the length of the apology, to say
+so and to write their records."""
 
 
 class Worker:
@@ -44,7 +46,7 @@ class Worker:
     def __init__(self, start: WorkerStart) -> None:
         settings = start.settings
         self._settings = settings
-        self._sessions = Sessions(settings, start.agent_url)
+        self._sessions = Sessions(settings, start.agent_port)
         self._records = RecordFile(settings.records.file())
         self._plan = _plan(settings)
         self._calls: dict[str, Call] = {}
@@ -120,7 +122,7 @@ class Worker:
         await asyncio.wait([idle, hurried], timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
         for call in list(self._calls.values()):
             call.end()
-        await asyncio.wait([idle], timeout=LAST_CALLS_S)
+        await asyncio.wait([idle], timeout=LAST_CALLS_S + PCM_8K.ms_in(len(self._plan.apology)) / 1000)
         for task in (idle, hurried):
             task.cancel()
         for task in list(self._tasks):
@@ -134,10 +136,19 @@ def _plan(settings: Settings) -> CallPlan:
     greeting = Greeting(section.greeting, section.greeting_verbatim) if section.greeting else None
     return CallPlan(
         greeting=greeting,
-        apology=load_wav(section.apology_wav or apology_path(), PCM_8K),
-        filler=load_wav(section.filler_wav or filler_path(), PCM_8K),
+        apology=_wav("apology_wav", section.apology_wav or apology_path()),
+        filler=_wav("filler_wav", section.filler_wav or filler_path()),
         reply_timeout_s=section.reply_timeout_s,
     )
+
+
+def _wav(key: str, path: Path) -> bytes:
+    try:
+        return load_wav(path, PCM_8K)
+    except (ValueError, OSError) as fault:
+        raise ConfigErrors(
+            [ConfigError("settings", f"call.{key}", str(fault), "name a readable WAV file")]
+        ) from None
 
 
 def _say(**message: Any) -> None:

@@ -466,5 +466,6 @@ PROVIDER: Final = Provider(
     abilities=ABILITIES,
     formats="G.711 μ-law or A-law untouched, or PCM 24 kHz; each way its own",
     warnings=warnings,
+    embedded=lambda port: AssemblyAISettings(url=f"ws://127.0.0.1:{port}/v1/ws"),
     refusals=refusals,
 )

@@ -346,6 +346,7 @@ PROVIDER: Final = Provider(
     abilities=ABILITIES,
     formats=FORMATS,
     warnings=warnings,
+    embedded=lambda port: AzureSettings(url=f"ws://127.0.0.1:{port}/voice-live/realtime"),
     fetch_secrets=fetch_secrets,
     refusals=refusals,
 )

@@ -451,5 +451,13 @@ PROVIDER: Final = Provider(
     abilities=ABILITIES,
     formats="linear 16 bit, 16 kHz, both ways (no G.711: converted here)",
     warnings=warnings,
+    embedded=lambda port: CompanionSettings.model_validate(
+        {
+            "url": f"http://127.0.0.1:{port}",
+            "companionId": "telbridge-local",
+            "providerConfig": {"voiceId": "alloy"},
+            "tool_ids": {"hang_up": "hang_up"},
+        }
+    ),
     refusals=refusals,
 )

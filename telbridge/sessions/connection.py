@@ -33,6 +33,8 @@ RECONNECT_AFTER_S: Final = (0.0, 0.25, 0.5, 1.0, 2.0, 3.0)
 """Waits before the tries to get a lost session back; the caller hears a filler meanwhile."""
 LOSSES: Final = 5
 """In one call; a session that breaks more often is not worth another try."""
+GIVE_UP_AFTER_S: Final = 15.0
+"""From a loss on, all tries together: the caller hears nothing but fillers meanwhile."""
 AFTERWORD_S: Final = 2.0
 REMEMBERED: Final = 200
 """Utterances of the conversation that a new session is told."""
@@ -79,6 +81,9 @@ class AgentConnection:
         self._lost = False
         self._ended = False
         self._closing = asyncio.Event()
+        self._back_by: asyncio.Timeout | None = None
+        self._said_meanwhile: list[Said] = []
+        """As text while the session is lost: the protocols hand that on themselves until one is ready."""
         self._said: list[tuple[ReplyId | None, Said]] = []
         self._afterwords: set[asyncio.Task[None]] = set()
 
@@ -106,6 +111,12 @@ class AgentConnection:
 
     def send_text(self, text: str, *, role: TextRole, respond: bool) -> None:
         if not self._ended:
+            if role is TextRole.CALLER:
+                said = Said(by_caller=True, text=text)
+                if self._lost:
+                    self._said_meanwhile.append(said)
+                else:
+                    self._remember(None, said)
             self._protocol.send_text(text, role=role, respond=respond)
             self._link.write()
 
@@ -174,7 +185,13 @@ class AgentConnection:
         """The first connection, and the next as long as the last one broke."""
         end = await self._connection()
         losses = 0
-        while self._link.ready and end.may_reconnect and losses < LOSSES and self._hand_over():
+        while (
+            self._link.ready
+            and end.may_reconnect
+            and losses < LOSSES
+            and not self._closing.is_set()
+            and self._hand_over()
+        ):
             losses += 1
             self._lost = True
             self._log.warning("session_lost", detail=end.detail, losses=losses)
@@ -184,6 +201,17 @@ class AgentConnection:
 
     async def _reconnect(self, broken: SessionEnd) -> SessionEnd:
         """Try until a connection was ready; how that one ended, or how the first one broke if none was."""
+        try:
+            async with asyncio.timeout(GIVE_UP_AFTER_S) as self._back_by:
+                return await self._try_again(broken)
+        except TimeoutError:
+            if self._back_by is None or not self._back_by.expired():
+                raise  # Not ours: a bug's.
+            return broken
+        finally:
+            self._back_by = None
+
+    async def _try_again(self, broken: SessionEnd) -> SessionEnd:
         for number, wait_s in enumerate(self._reconnect_after_s):
             if await self._was_closed_within(wait_s):
                 return CLOSED_BY_US
@@ -205,13 +233,14 @@ class AgentConnection:
         return True
 
     async def _connection(self) -> SessionEnd:
-        end = await self._link.run(self._tell)
-        afterword = self._protocol.afterword()
-        if afterword is not None:
-            task = asyncio.create_task(self._say_afterword(afterword), name="afterword")
-            self._afterwords.add(task)
-            task.add_done_callback(self._afterwords.discard)
-        return end
+        try:
+            return await self._link.run(self._tell)
+        finally:
+            afterword = self._protocol.afterword()
+            if afterword is not None:
+                task = asyncio.create_task(self._say_afterword(afterword), name="afterword")
+                self._afterwords.add(task)
+                task.add_done_callback(self._afterwords.discard)
 
     async def _was_closed_within(self, wait_s: float) -> bool:
         try:
@@ -237,6 +266,11 @@ class AgentConnection:
         match event:
             case SessionReady() if self._lost:
                 self._lost = False
+                for said in self._said_meanwhile:
+                    self._remember(None, said)
+                self._said_meanwhile.clear()
+                if self._back_by is not None and not self._back_by.expired():
+                    self._back_by.reschedule(None)
                 self._log.info("session_back", resumed=event.resumed)
                 event = SessionBack(event.at_ns, event.resumed)
             case CallerTranscript(text):
@@ -249,8 +283,11 @@ class AgentConnection:
 
     def _remember(self, reply: ReplyId | None, said: Said) -> None:
         """A reply's transcript grows: the latest is all of it."""
-        if reply is not None and self._said and self._said[-1][0] == reply:
-            self._said.pop()
+        if reply is not None:
+            for index in range(len(self._said) - 1, -1, -1):  # The caller's words may stand behind it.
+                if self._said[index][0] == reply:
+                    self._said[index] = (reply, said)
+                    return
         self._said.append((reply, said))
         if len(self._said) > REMEMBERED:
             del self._said[0]

@@ -449,4 +449,5 @@ PROVIDER: Final = Provider(
     abilities=ABILITIES,
     formats="G.711 μ-law or A-law at 8 kHz both ways, untouched; linear PCM at 8 to 48 kHz",
     warnings=warnings,
+    embedded=lambda port: DeepgramSettings(url=f"ws://127.0.0.1:{port}/v1/agent/converse"),
 )

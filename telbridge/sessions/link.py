@@ -286,7 +286,7 @@ class Link:
             closing = not await self._left(websocket)
         self._stop_writing()
         websocket.write(struct.pack("!H", _NORMAL), WSMsgType.CLOSE)
-        if closing:
+        if closing and not (self._end is not None and self._end.may_reconnect):
             await self._left(websocket)
 
     async def _left(self, websocket: AgentSocket) -> bool:
@@ -370,6 +370,8 @@ class Link:
 
 
 def _describe(fault: Exception) -> str:
+    if isinstance(fault, aiohttp.ClientResponseError | aiohttp.InvalidURL):
+        return type(fault).__name__  # Its text holds the address, which may hold a token.
     return f"{type(fault).__name__}: {fault}" if str(fault) else type(fault).__name__
 
 
@@ -384,5 +386,9 @@ async def fetch(
     async with http.request(
         request.method, request.url, headers=request.headers, json=request.json, allow_redirects=False
     ) as answer:
-        body = await answer.content.read(ANSWER_MAX_OCTETS)
-        return answer.status, {name.lower(): value for name, value in answer.headers.items()}, body
+        body = bytearray()
+        # `read` gives what is there, and the rest may be on its way.
+        while len(body) < ANSWER_MAX_OCTETS and (piece := await answer.content.read(ANSWER_MAX_OCTETS)):
+            body += piece
+        headers = {name.lower(): value for name, value in answer.headers.items()}
+        return answer.status, headers, bytes(body[:ANSWER_MAX_OCTETS])

@@ -95,7 +95,12 @@ def with_neutral(settings: OpenAISettings, neutral: NeutralSettings) -> OpenAISe
     if not changes:
         return settings
     named = settings.model_dump(exclude_unset=True)
-    return OpenAISettings.model_validate(deep_merged(changes, named))
+    tree = deep_merged(changes, named)
+    if "tools" in named and "tools" in changes:  # Those of the same name win; the others stand beside them.
+        names = {tool.get("name") for tool in named["tools"]}
+        others = [tool for tool in changes["tools"] if tool["name"] not in names]
+        tree["tools"] = [*named["tools"], *others]
+    return OpenAISettings.model_validate(tree)
 
 
 def changed(

@@ -70,7 +70,7 @@ from telbridge.sessions.openai_session import (
     session_formats,
     session_object,
 )
-from telbridge.sessions.openai_settings import Json, OpenAISettings
+from telbridge.sessions.openai_settings import Json, OpenAISettings, Transcription
 from telbridge.sessions.openai_updates import Change, Updates
 from telbridge.sessions.openai_vocabulary import BETA_NAMES, MOST_NAME, NEXT, QUIET, State, Step
 from telbridge.sessions.provider import Provider, refuse_locked_neutral
@@ -472,6 +472,9 @@ PROVIDER: Final = Provider(
     abilities=ABILITIES,
     formats=FORMATS,
     warnings=warnings,
+    embedded=lambda port: OpenAISettings(
+        url=f"ws://127.0.0.1:{port}/v1/realtime", model="telbridge-local", transcription=Transcription()
+    ),
     refusals=refusals,
 )
 """What telbridge knows of this API."""

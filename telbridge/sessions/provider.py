@@ -123,6 +123,9 @@ class Provider(Generic[S]):
     """Audio each way, one line for docs/providers.md."""
     warnings: Callable[[S], Sequence[tuple[str, str]]]
     """Dotted key and one line, for settings that are passed on but make no sense on a telephone."""
+    embedded: Callable[[int], S]
+    """Settings of a session with the embedded agent, which speaks this API too, on that port of this
+    machine: so that the API can be tried without a key."""
     fetch_secrets: Callable[[S], Mapping[str, str]] = lambda _: {}
     """Short-lived secrets that no setting can hold, by the names under which `open` looks for them in
     `Opening.environ`; none for most. Blocks for as long as the network takes. SecretMissing."""

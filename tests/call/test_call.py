@@ -266,6 +266,25 @@ async def test_turns_hold_what_was_said_and_when() -> None:
     assert answer.agent_first_frame_ms == 2320
 
 
+async def test_a_cough_that_was_never_transcribed_does_not_move_what_is_said_later() -> None:
+    async with a_call() as scene:
+        await scene.answered()
+        emit = scene.session.emit
+        for reply, words in ((R1, ""), (R2, "A table, please."), (ReplyId(3), "For two.")):
+            emit(CallerStartedSpeaking(0, interrupts=False))
+            emit(CallerStoppedSpeaking(0))
+            if words:
+                emit(CallerTranscript(words))
+            emit(AgentAudio(reply, WORDS, 0))
+            emit(ReplyAudioDone(reply))
+            scene.leg.hears(12)
+    assert [turn.caller_text for turn in (await scene.summary()).turns] == [
+        "",
+        "A table, please.",
+        "For two.",
+    ]
+
+
 # ---------------------------------------------------------------- ends
 
 

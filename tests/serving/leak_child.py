@@ -78,7 +78,7 @@ async def main(records: Path) -> None:
     )
     logging.configure("error", "json")
     async with serve(AgentSettings(brain="echo")) as agent_port:
-        start = WorkerStart(settings=settings, agent_url=f"ws://127.0.0.1:{agent_port}/v1/realtime")
+        start = WorkerStart(settings=settings, agent_port=agent_port)
         stop, hurry = asyncio.Event(), asyncio.Event()
         worker = Worker(start)
         running = asyncio.create_task(worker.run(stop, hurry))

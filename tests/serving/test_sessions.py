@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import structlog
 
-from telbridge.audio.formats import PCMA_8K, PCMU_8K
+from telbridge.audio.formats import PCM_16K, PCMA_8K, PCMU_8K
 from telbridge.call.call import HANG_UP_TOOL
 from telbridge.call.events import CallFacts
 from telbridge.config import ConfigErrors, Settings
 from telbridge.serving import sessions
+from telbridge.serving.messages import WorkerStart
 from telbridge.serving.sessions import Sessions
 from telbridge.sessions.connection import make_http_session
 from telbridge.sessions.credentials import SecretMissing
@@ -52,11 +54,29 @@ def test_a_missing_key_is_told_before_any_call(provider: str, monkeypatch: pytes
     assert error.instead
 
 
-async def test_the_embedded_agent_needs_no_key_and_gets_the_law_of_the_line() -> None:
-    made = Sessions(Settings(), "ws://127.0.0.1:1/v1/realtime")
+@pytest.mark.parametrize("api", PROVIDERS)
+async def test_the_embedded_agent_needs_no_key_in_whichever_api_it_is_spoken_to(
+    api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.endswith("_API_KEY")]:
+        monkeypatch.delenv(name)
+    made = Sessions(Settings.model_validate({"call": {"local_api": api}}), 1)
     async with make_http_session() as http:
         session = made.new(FACTS, http, structlog.get_logger())
-    assert session.uplink_format == PCMA_8K
+    # The law of the line, where the API takes it.
+    assert session.uplink_format == (PCM_16K if api == "companion" else PCMA_8K)
+    assert HANG_UP_TOOL in made._vendor.model_dump_json()
+
+
+def test_the_settings_survive_the_way_to_the_worker_with_what_was_set_and_no_more() -> None:
+    settings = settings_for(
+        "deepgram", session={"instructions": "Be brief."}, deepgram={"url": "ws://127.0.0.1:1"}
+    )
+    line = WorkerStart(settings=settings, agent_port=None).model_dump_json(exclude_unset=True)
+    there = WorkerStart.model_validate_json(line).settings
+    assert there == settings
+    assert there.session.model_fields_set == {"instructions"}
+    assert there.vendor("deepgram").model_fields_set == {"url"}
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -123,6 +143,6 @@ async def test_a_fetched_secret_is_fetched_again_and_a_failure_keeps_the_old_one
 
 
 async def test_where_nothing_is_fetched_nothing_keeps_running() -> None:
-    made = Sessions(Settings(), "ws://127.0.0.1:1/v1/realtime")
+    made = Sessions(Settings(), 1)
     await asyncio.wait_for(made.keep_secrets_fresh(), 1)
     assert made._protocol("c", PCMU_8K).uplink_format == PCMU_8K

@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
+import aiohttp
 import pytest
+import structlog
+from aiohttp import web
 
 from telbridge.audio.formats import PCMU_8K, AudioFormat
 from telbridge.call.events import AgentEvent, ReplyId
 from telbridge.call.playout import Heard
 from telbridge.sessions.base import Opening
+from telbridge.sessions.connection import AgentConnection, make_http_session
+from telbridge.sessions.link import Patience
 from telbridge.sessions.openai_realtime import OpenAIRealtime
 from telbridge.sessions.openai_settings import OpenAISettings
+from tests.sessions.ws_bed import Call, Server, a_protocol
 
 try:
     import uvloop
@@ -108,3 +114,50 @@ class OpenAISession:
 @pytest.fixture
 def openai_session() -> Callable[..., OpenAISession]:
     return OpenAISession
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    the_server = Server()
+    app = web.Application()
+    app.router.add_get("/v1/realtime", the_server.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    the_server.url = f"ws://127.0.0.1:{port}/v1/realtime"
+
+    yield the_server
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with make_http_session() as session:
+        yield session
+
+
+@pytest.fixture
+async def dial(http) -> AsyncIterator[Callable[..., Call]]:
+    """Starts a session; when the test is over nothing of it may be left running."""
+    calls: list[Call] = []
+
+    def start(url: str, *, reconnect_after_s: Sequence[float] = (), **options: float) -> Call:
+        protocol = a_protocol(url)
+        patience = Patience(**{"connect_s": 2.0, "setup_s": 2.0, "close_s": 0.2, **options})
+        call = Call(
+            AgentConnection(
+                protocol,
+                http,
+                log=structlog.get_logger(),
+                patience=patience,
+                reconnect_after_s=reconnect_after_s,
+            )
+        )
+        calls.append(call)
+        return call
+
+    yield start
+    assert all(call.task.done() for call in calls)
+    assert not http.connector._acquired

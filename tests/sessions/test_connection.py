@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 import aiohttp
 import pytest
 import structlog
-from aiohttp import WSMsgType, web
+from aiohttp import WSMsgType
 
 from telbridge.audio.formats import PCMU_8K
 from telbridge.call.events import (
@@ -34,173 +31,23 @@ from telbridge.call.events import (
 from telbridge.call.playout import Heard
 from telbridge.call.ports import Session, TextRole
 from telbridge.sessions.base import Opening
-from telbridge.sessions.connection import LOSSES, AgentConnection, make_http_session
+from telbridge.sessions.connection import LOSSES, AgentConnection
 from telbridge.sessions.credentials import SecretRef
-from telbridge.sessions.link import Patience
 from telbridge.sessions.openai_realtime import OpenAIRealtime
 from telbridge.sessions.openai_settings import OpenAISettings
 from telbridge.sessions.websocket import UPLINK_MAX_MS
-
-KEY = "sk-very-secret"
-MS20 = bytes(range(160))
-Script = Callable[[web.WebSocketResponse], Awaitable[None]]
-
-
-class Server:
-    """One real endpoint; the script is what the peer does with the socket."""
-
-    def __init__(self) -> None:
-        self.url = ""
-        self.script: Script | None = None
-        self.status = 0
-        self.headers: dict[str, str] = {}
-        self.received: list[dict[str, Any]] = []
-        self.got: asyncio.Event = asyncio.Event()
-        self.left: asyncio.Event = asyncio.Event()
-        self.close_code: int | None = None
-        self.transport: asyncio.Transport | None = None
-        self.options: dict[str, Any] = {}
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        self.headers = dict(request.headers)
-        if self.status:
-            return web.Response(status=self.status, text="no")
-        self.transport = request.transport
-        assert self.script is not None
-        ws = web.WebSocketResponse(timeout=0.1, **self.options)
-        await ws.prepare(request)
-        try:
-            await self.script(ws)
-        except ConnectionError:
-            pass  # the tests' clients leave as they like
-        finally:
-            self.close_code = ws.close_code
-            self.left.set()
-        return ws
-
-    async def hear(self, ws: web.WebSocketResponse) -> dict[str, Any] | None:
-        """The next message; None at the end."""
-        message = await ws.receive()
-        if message.type is not WSMsgType.TEXT:
-            return None
-        fields = json.loads(message.data)
-        self.received.append(fields)
-        self.got.set()
-        return fields
-
-    async def set_up(self, ws: web.WebSocketResponse) -> None:
-        """Up to session.updated."""
-        await say(ws, "session.created", session={})
-        assert await self.hear(ws) is not None
-        await say(ws, "session.updated", session={})
-
-    def kinds(self) -> list[str]:
-        return [message["type"] for message in self.received]
-
-
-async def say(ws: web.WebSocketResponse, kind: str, **fields: Any) -> None:
-    await ws.send_str(json.dumps({"type": kind, "event_id": "e", **fields}))
-
-
-async def say_audio(ws: web.WebSocketResponse, audio: bytes) -> None:
-    delta = base64.b64encode(audio).decode()
-    await say(ws, "response.output_audio.delta", response_id="r1", item_id="i1", content_index=0, delta=delta)
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[Server]:
-    the_server = Server()
-    app = web.Application()
-    app.router.add_get("/v1/realtime", the_server.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    the_server.url = f"ws://127.0.0.1:{port}/v1/realtime"
-
-    yield the_server
-    await runner.cleanup()
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with make_http_session() as session:
-        yield session
-
-
-class Call:
-    """What the call would do: keeps the events and lets a test wait for one."""
-
-    def __init__(self, session: AgentConnection) -> None:
-        self.session = session
-        self.events: list[AgentEvent] = []
-        self.seen = asyncio.Event()
-        self.task = asyncio.create_task(session.run(self.on_event))
-
-    def on_event(self, event: AgentEvent) -> None:
-        self.events.append(event)
-        self.seen.set()
-
-    async def until(self, kind: type) -> AgentEvent:
-        while True:
-            for event in self.events:
-                if isinstance(event, kind):
-                    return event
-            self.seen.clear()
-            await self.seen.wait()
-
-    async def end(self) -> SessionEnd:
-        return await self.task
-
-
-def a_protocol(url: str) -> OpenAIRealtime:
-    settings = OpenAISettings(url=url, api_key=SecretRef(env="KEY"))
-    return OpenAIRealtime(settings, Opening("c1", PCMU_8K, {"KEY": KEY}))
-
-
-@pytest.fixture
-async def dial(http) -> AsyncIterator[Callable[..., Call]]:
-    """Starts a session; when the test is over nothing of it may be left running."""
-    calls: list[Call] = []
-
-    def start(url: str, *, reconnect_after_s: Sequence[float] = (), **options: float) -> Call:
-        protocol = a_protocol(url)
-        patience = Patience(**{"connect_s": 2.0, "setup_s": 2.0, "close_s": 0.2, **options})
-        call = Call(
-            AgentConnection(
-                protocol,
-                http,
-                log=structlog.get_logger(),
-                patience=patience,
-                reconnect_after_s=reconnect_after_s,
-            )
-        )
-        calls.append(call)
-        return call
-
-    yield start
-    assert all(call.task.done() for call in calls)
-    assert not http.connector._acquired
-
-
-def descriptor(call: Call) -> int:
-    return call.session._link._outgoing._socket.get_extra_info("socket").fileno()
-
-
-def is_open(fd: int) -> bool:
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
-
-
-async def turns(count: int = 5) -> None:
-    """Let the loop go round."""
-    for _ in range(count):
-        await asyncio.sleep(0)
-
+from tests.sessions.ws_bed import (
+    KEY,
+    MS20,
+    NOW,
+    a_protocol,
+    descriptor,
+    is_open,
+    say,
+    say_audio,
+    turns,
+    words,
+)
 
 # ---------------------------------------------------------------- a good session
 
@@ -765,14 +612,6 @@ async def test_no_key_no_word_and_no_audio_in_the_log(server, http):
 
 
 # ---------------------------------------------------------------- a connection that broke
-
-
-NOW = (0.0,)
-
-
-async def words(ws: web.WebSocketResponse, text: str) -> None:
-    kind = "conversation.item.input_audio_transcription.completed"
-    await say(ws, kind, item_id="i0", content_index=0, transcript=text)
 
 
 async def test_a_lost_session_is_got_back_with_what_was_said(server, dial):

@@ -20,7 +20,7 @@ from telbridge.call.events import (
     Resumed,
 )
 from telbridge.call.ports import Media
-from telbridge.legs.sip.backlog import Backlog
+from telbridge.legs.sip.backlog import KEPT_FRAMES, Backlog
 from telbridge.legs.sip.edge import response
 from telbridge.legs.sip.keys import KeyWatch
 from telbridge.legs.sip.message import offered_codec
@@ -213,6 +213,7 @@ class SipLeg:
         if self._state not in (_State.ENDING, _State.OVER):
             self._quality.stream_created(int(parameters.streamIdx))
             self._port.stream_created(parameters)
+            self._backlog = Backlog()  # Another stream, another jitter buffer.
             self._start_talking()
 
     def offer_received(self, parameters: Any) -> None:
@@ -238,9 +239,13 @@ class SipLeg:
         heard = self._port.read()
         if self._state is not _State.TALKING or self._media is None:
             return  # What came between our 200 and the ACK must not become lasting delay.
-        if heard is not None and self._backlog.skips(heard):
+        if heard is not None and self._too_much() and self._backlog.skips(heard):
             heard = self._port.read()
         self._media.uplink(_SILENCE if heard is None else heard, now_ns)
+
+    def _too_much(self) -> bool:
+        """What was too much half a second ago may be gone: a key or a gap empties the jitter buffer."""
+        return self._backlog.surplus > 0 and self._port.waiting >= KEPT_FRAMES
 
     def _start_talking(self) -> None:
         if self._state is _State.ANSWERED and self._confirmed and self._port.live:

@@ -160,6 +160,7 @@ class CallbackPort:
     def stream_gone(self) -> None:
         self._stream = None
         self._media.heard.clear()
+        self._media.to_say.clear()
 
     @property
     def waiting(self) -> int:
