@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Final, assert_never
 
@@ -63,7 +64,10 @@ async def make_mind(settings: AgentSettings) -> AsyncIterator[Mind]:
 async def _script(settings: AgentSettings, stack: AsyncExitStack) -> Mind:
     script = load_script(settings.script or Path())
     speak = (await _speech(settings, stack, hears=False)).synthesize if script.speaks else None
-    return Mind(lambda line: ScriptBrain(line, script, speak), updates=script.treatment_of_updates)
+    numbers = count(1)
+    return Mind(
+        lambda line: ScriptBrain(line, script, speak, next(numbers)), updates=script.treatment_of_updates
+    )
 
 
 async def _talking(

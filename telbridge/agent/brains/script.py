@@ -97,6 +97,7 @@ class Step(_Table):
     )
     after_ms: int = Field(0, ge=0)
     times: int = Field(1, ge=0, description="How often it may happen; 0: always.")
+    session: int = Field(0, ge=0, description="Only in this one of the agent's sessions, from 1; 0: in each.")
     reply: Reply | None = None
     event: Literal["speech_started", "speech_stopped"] | None = None
     heard: str = Field("", description="Transcript of the caller that goes with speech_stopped.")
@@ -212,13 +213,13 @@ class _EnergyGate:
 
 
 class ScriptBrain:
-    """One session played from a script."""
+    """One session played from a script; `number`: how manieth of this agent, from 1."""
 
-    def __init__(self, line: Line, script: Script, speak: Speak | None) -> None:
+    def __init__(self, line: Line, script: Script, speak: Speak | None, number: int = 1) -> None:
         self._line = line
         self._script = script
         self._speak = speak
-        self._left = [step.times or -1 for step in script.step]
+        self._left = [(step.times or -1) if step.session in (0, number) else 0 for step in script.step]
         self._config: Configured | None = None
         self._gate: _EnergyGate | None = None
         self._requests: list[ReplyRequested] = []
