@@ -10,16 +10,19 @@ from typing import Any, Final, Protocol
 
 from pydantic import ValidationError
 
-from telbridge.dialplan import facts, matching, walking
+from telbridge.dialplan import facts, matching, vocabulary, walking
 from telbridge.dialplan.actions import (
     Collect,
     Connect,
     Goto,
+    HangUp,
     HoldMusic,
+    Metric,
     Play,
     Set,
     Stop,
     SwitchAgent,
+    TagCall,
     Transfer,
     Update,
     Webhook,
@@ -28,7 +31,7 @@ from telbridge.dialplan.hours import Hours
 from telbridge.dialplan.lines import Path
 from telbridge.dialplan.mistakes import Finding, in_file, nearest
 from telbridge.dialplan.model import MAIN, Dialplan, Session
-from telbridge.dialplan.plan import NEUTRAL, Resolved, resolved
+from telbridge.dialplan.plan import NEUTRAL, Resolved, described, resolved
 from telbridge.dialplan.rules import EVENTS, ToolRule
 from telbridge.dialplan.templates import Template, Tree, holes, rendered
 from telbridge.dialplan.vocabulary import Json, NeutralSettings
@@ -70,6 +73,7 @@ def findings(plan: Dialplan, around: Around) -> Iterator[Finding]:
     yield from _references(plan, around)
     yield from _lists(plan)
     yield from _details(plan)
+    yield from _ringing(plan)
     yield from _names(plan, around)
     if not circles:
         yield from _sessions(plan, around)
@@ -146,7 +150,7 @@ def _references(plan: Dialplan, around: Around) -> Iterator[Finding]:
             ("agent_waits",), "nothing ever connects the agent", 'write the action "connect" somewhere'
         )
     for path, action in found.items():
-        if isinstance(action, Connect) and not plan.agent_waits:
+        if isinstance(action, Connect) and not plan.agent_waits and path[:2] != ("notice", "refused"):
             yield Finding(
                 path, "the agent is connected from the start", "remove it, or write agent_waits = true"
             )
@@ -218,8 +222,26 @@ def _details(plan: Dialplan) -> Iterator[Finding]:
                 yield Finding(menu, "has no keys to choose from", f"write contexts.{name}.keys.1 = …")
             if (context.menu.prompt is None) is (context.menu.prompt_wav is None):
                 yield Finding(menu, "must ask one way", "write prompt or prompt_wav")
+    yield from _limits(plan)
+
+
+_WHILE_RINGING: Final = (Set, TagCall, Metric, Webhook, HangUp, Stop)
+
+
+def _ringing(plan: Dialplan) -> Iterator[Finding]:
+    """Before the answer there is nobody to speak to, and no session to change."""
+    for path, action in walking.actions(plan):
+        if ("on", "ringing") in pairwise(path) and not isinstance(action, _WHILE_RINGING):
+            what = f"`{walking.name_of(action)}` cannot be done while it rings"
+            yield Finding(path, what, "write set, tag, metric, webhook, hangup or stop; or on.answered")
+
+
+def _limits(plan: Dialplan) -> Iterator[Finding]:
     limits = plan.limits
-    if limits.duration_s is not None and limits.warn_s >= limits.duration_s:
+    if limits.cost is not None and not limits.per_minute:
+        yield Finding(("limits", "cost"), "has no price", "write limits.per_minute.other = 0.10, say")
+    warns = "warn_s" in limits.model_fields_set
+    if warns and limits.duration_s is not None and limits.warn_s >= limits.duration_s:
         yield Finding(("limits", "warn_s"), "is not before the end", f"write less than {limits.duration_s:g}")
 
 
@@ -347,7 +369,7 @@ def _session(path: Path, tree: Mapping[str, Tree], plan: Dialplan, around: Aroun
     """The keys themselves, whichever agent it will be."""
     for key, value in tree.items():
         if key == "tools":
-            yield Finding((*path, key), "tools do not stand here", "write [tools.NAME]")
+            yield from _tools((*path, key), value, plan)
         elif key not in NEUTRAL and key not in around.agents.names:
             what = "no such agent API" if isinstance(value, dict) else "no such setting"
             known = [*sorted(NEUTRAL - {"tools"}), *around.agents.names, "extends", "agent"]
@@ -355,6 +377,21 @@ def _session(path: Path, tree: Mapping[str, Tree], plan: Dialplan, around: Aroun
         elif key not in NEUTRAL and not isinstance(value, dict):
             yield Finding((*path, key), "must be a table", f"write {key}.NAME = …")
     yield from _neutral(path, {key: value for key, value in tree.items() if key in NEUTRAL - {"tools"}}, plan)
+
+
+def _tools(path: Path, names: Tree, plan: Dialplan) -> Iterator[Finding]:
+    if not isinstance(names, list):
+        yield Finding(path, "must be a list of names", "write the names of [tools.NAME], or [] for none")
+        return
+    for index, name in enumerate(names):
+        if not isinstance(name, str) or name not in plan.tools:
+            hint = nearest(str(name), list(plan.tools)) if plan.tools else f"write [tools.{name}]"
+            yield Finding((*path, index), f"no such tool `{name}`", hint)
+
+
+def _described(names: Tree, plan: Dialplan) -> tuple[vocabulary.Tool, ...]:
+    """As the agent would see them; those that do not exist have been told of."""
+    return tuple(described(name, plan.tools[name]) for name in names if name in plan.tools)
 
 
 def _neutral(path: Path, tree: Mapping[str, Tree], plan: Dialplan) -> Iterator[Finding]:
@@ -396,6 +433,8 @@ def _agent(path: Path, session: Resolved, plan: Dialplan, around: Around) -> Ite
         )
         return
     tree = _sample(session.neutral, plan)
+    if names := tree.pop("tools", list(plan.tools)):
+        tree["tools"] = _described(names, plan)
     try:
         neutral = NeutralSettings.model_validate(tree)
     except ValidationError:
@@ -413,13 +452,12 @@ def _update(path: Path, tree: Tree, plan: Dialplan, around: Around, used: set[st
     yield from before
     if before:
         return
-    neutral = NeutralSettings.model_validate(
-        {
-            key: value
-            for key, value in _sample(tree, plan).items()
-            if key in NEUTRAL and not list(holes(tree[key]))
-        }
-    )
+    fixed = {
+        key: _described(value, plan) if key == "tools" else value
+        for key, value in _sample(tree, plan).items()
+        if key in NEUTRAL and not list(holes(tree[key]))
+    }
+    neutral = NeutralSettings.model_validate(fixed)
     for key in tree:
         if key not in NEUTRAL and key not in used:
             yield Finding(

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from telbridge.dialplan import actions as act
 from telbridge.dialplan import orders, tools
+from telbridge.dialplan.actions import ActionBase
 from telbridge.dialplan.facts import Facts
 from telbridge.dialplan.inputs import (
     Done,
@@ -26,7 +28,7 @@ from telbridge.dialplan.inputs import (
 from telbridge.dialplan.keypad import pressed
 from telbridge.dialplan.model import MAIN
 from telbridge.dialplan.orders import Order
-from telbridge.dialplan.plan import Plan
+from telbridge.dialplan.plan import Opening, Plan
 from telbridge.dialplan.prompts import PROMPT_S, ask_menu, menu_heard, prompt_heard
 from telbridge.dialplan.rules import EVENTS
 from telbridge.dialplan.running import (
@@ -45,7 +47,7 @@ from telbridge.dialplan.timers import caller_gave_a_sign, deadline, due, listen_
 from telbridge.dialplan.work import Work
 
 _DIGITS: Final = frozenset("0123456789ABCD*#")
-_OWN: Final = frozenset({"silence", "hangup", "error", "tool_called"})
+_OWN: Final = frozenset({"silence", "tool_called", "agent_switched", "limit_near", "error", "hangup"})
 """Events that the engine makes itself."""
 _CHANGES: Final[Mapping[str, Mapping[str, bool]]] = {
     "caller_speaking": {"caller_speaks": True},
@@ -69,7 +71,19 @@ class Step:
 
 def begin(plan: Plan, facts: Facts, at_ns: int, agent: str) -> State:
     """A call arrives. `agent`: the agent API that it really gets."""
-    return State(facts, at_ns, agent, vars=dict(plan.dialplan.vars))
+    tools = plan.offered(plan.session(""))
+    return State(facts, at_ns, agent, vars=dict(plan.dialplan.vars), tools=tools)
+
+
+def preparing(state: State) -> bool:
+    """Whether what `on.ringing` says is still on its way, a webhook that looks the caller up, say. The
+    session is best opened after it, since its texts may name what is found; it has a bound of its own."""
+    return state.answered_ns is None and bool(state.runs) and not state.hanging_up
+
+
+def opening(plan: Plan, state: State, at_ns: int) -> Opening:
+    """How the call starts, with all that is known of it now: variables, answers, digits."""
+    return plan.opened(Work(plan, state, at_ns).scope({}))
 
 
 def step(plan: Plan, state: State, happening: Input, at_ns: int) -> Step:
@@ -136,7 +150,7 @@ def _happened(work: Work, happening: Happened) -> None:
     if name == "answered":
         if work.state.answered_ns is not None:
             return
-        work.set(answered_ns=work.at_ns)
+        work.set(answered_ns=work.at_ns, priced_ns=work.at_ns)
         _notice(work)
     known = {key: happening.facts.get(key, "") for key in EVENTS[name].facts}
     events(work, name, known)
@@ -169,9 +183,17 @@ def _notice_over(work: Work) -> None:
         work.set(noticing=Noticing(None, work.after(notice.timeout_s)))
     elif notice.refused:
         work.set(noticing=None, opened=True)
-        start(work, notice.refused, Origin.CONTEXT)
+        start(work, _to_an_end(notice.refused), Origin.CONTEXT)
     else:
         hang_up(work, "normal")
+
+
+def _to_an_end(refused: tuple[ActionBase, ...]) -> tuple[ActionBase, ...]:
+    """Whoever refuses and is led nowhere else is not left in a silent call."""
+    leads_on = any(
+        isinstance(action, (act.Connect, act.Goto, act.Transfer, act.HangUp)) for action in refused
+    )
+    return refused if leads_on else (*refused, act.HangUp(hangup=True))
 
 
 def _notice_due(work: Work) -> None:

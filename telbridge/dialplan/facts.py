@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
 from telbridge.dialplan.hours import WEEKDAYS
@@ -33,6 +33,8 @@ class Facts:
     """Of a media stream."""
     calls_before: int = 0
     """How often this caller has called before, as far as records tell."""
+    direction: Literal["in", "out"] = "in"
+    """ "out": we called `called`."""
 
 
 PLAIN: Final[Mapping[str, str]] = {
@@ -44,9 +46,11 @@ PLAIN: Final[Mapping[str, str]] = {
     "peer": "address of the peer",
     "call_id": "our id of the call",
     "calls_before": "how often this caller has called before",
+    "direction": "in, or out for a call of ours",
     "agent": "the agent API of now",
     "context": "the context of now",
     "duration_s": "seconds since the call was answered",
+    "cost": "what the call has cost so far, by `limits.per_minute`",
 }
 TIME: Final[Mapping[str, str]] = {
     "clock": "as 14:05",
@@ -100,6 +104,7 @@ def of_call(facts: Facts) -> dict[str, Any]:
         "peer": facts.peer,
         "call_id": facts.call_id,
         "calls_before": facts.calls_before,
+        "direction": facts.direction,
         "headers": facts.headers,
         "parameters": facts.parameters,
     }

@@ -9,11 +9,16 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """An event by its name in a dialplan (`rules.EVENTS`), but for the ones that have a class here."""
+    """An event by its name in a dialplan (`rules.EVENTS`), but for the ones that have a class here and those
+    that the engine makes itself: silence, tool_called, agent_switched, limit_near, error, hangup.
+
+    `ringing` comes first, for a call that is answered at once, too; then `answered`. A transfer is told of by
+    its events, and its order is answered besides.
+    """
 
     event: str
     facts: Mapping[str, str] = field(default_factory=dict)
-    """Its own facts, such as `text` or `error`."""
+    """Its own facts, those of `rules.EVENTS[event].facts`; others are not looked at."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from typing import Final
 from telbridge.dialplan import orders
 from telbridge.dialplan.actions import ActionBase
 from telbridge.dialplan.inputs import Key
-from telbridge.dialplan.prompts import ask_again, ask_menu
+from telbridge.dialplan.prompts import DISCREET_S, ask_again, ask_menu, end_collecting
 from telbridge.dialplan.rules import KeyRule
-from telbridge.dialplan.running import DISCREET_S, advance, failed, menu_after, picked, start
+from telbridge.dialplan.running import advance, failed, menu_after, picked, start
 from telbridge.dialplan.state import Origin, Press
 from telbridge.dialplan.values import Masked
 from telbridge.dialplan.work import Work
@@ -89,12 +89,10 @@ def _end_collecting(work: Work) -> None:
     collecting = work.state.collecting
     assert collecting is not None
     action = collecting.action
-    if action.masked:
-        work.set(discreet_until_ns=work.after(DISCREET_S))
     if len(collecting.digits) < action.min and collecting.tries_left > 0:
         ask_again(work)
         return
-    work.set(collecting=None)
+    end_collecting(work)
     run = work.run(collecting.run)
     if run is None:
         return
@@ -106,7 +104,7 @@ def _end_collecting(work: Work) -> None:
     work.set(digits={**work.state.digits, action.collect: digits})
     if action.tell_agent:
         told = f"The caller keyed in {action.collect}: {collecting.digits}"
-        work.order(orders.SendText, told, as_caller=False, answer=False)
+        work.order(orders.SendText, told, as_caller=False, answer=False, secret=action.masked)
     shown = (
         '{"result":"the digits were collected"}' if action.masked else f'{{"digits":"{collecting.digits}"}}'
     )

@@ -192,8 +192,8 @@ def _plan(
     sessions = {name: resolved(session, around.profiles) for name, session in around.profiles.items()}
     sessions[""] = resolved(model.session, around.profiles)
     version = hashlib.sha256(source.raw + b"\0" + common).hexdigest()[:12]
-    names = tuple(agents.names)
-    return [Plan(source.path.stem, str(source.path), version, model, sessions, around.hours, names)], []
+    name, file, names = source.path.stem, str(source.path), tuple(agents.names)
+    return [Plan(name, file, version, model, sessions, around.hours, names, agents.default)], []
 
 
 def _files(model: Dialplan, folder: Path) -> Iterator[Finding]:

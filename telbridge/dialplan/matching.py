@@ -19,7 +19,9 @@ _SEPARATORS: Final = re.compile(r"[\s()/.\-]")
 _NUMBER: Final = re.compile(r"\+?[\d*?#]+")
 _ADDRESS: Final = re.compile(r"^(?:sips?|tel):", re.IGNORECASE)
 ANONYMOUS: Final = "anonymous"
-FIELDS: Final = ("called", "caller", "headers", "parameters", "trunk", "domain", "ingress", "hours", "share")
+FIELDS: Final = (
+    "called", "caller", "headers", "parameters", "trunk", "domain", "ingress", "direction", "hours", "share",
+)  # fmt: skip
 """In the order in which they count for specificity."""
 
 Rank: TypeAlias = tuple[int, ...]
@@ -101,6 +103,8 @@ def _reasons(plan: Matchable, match: Match, facts: Facts, at: datetime) -> Itera
     yield _no_text("domain", match.domain, facts.domain)
     yield _no_trunk(match.trunk, facts)
     yield _no_text("ingress", match.ingress, facts.ingress)
+    if match.direction not in (None, facts.direction):
+        yield f"direction: {facts.direction!r} is not {match.direction!r}"
     for table, wanted, found in (
         ("headers", match.headers, facts.headers),
         ("parameters", match.parameters, facts.parameters),
@@ -231,6 +235,7 @@ def rank(match: Match | None) -> Rank:
         _patterns_rank(match.trunk),
         _patterns_rank(match.domain),
         _patterns_rank(match.ingress),
+        int(match.direction is not None),
         int(match.hours is not None),
         int(match.share is not None),
     )

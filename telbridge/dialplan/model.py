@@ -102,6 +102,10 @@ class Match(Part):
     ingress: Annotated[
         Patterns | None, Field(description="kind of telephone side: sip, twilio, asterisk …")
     ] = None
+    direction: Annotated[
+        Literal["in", "out"] | None,
+        Field(description='"out": only calls that we make; "in": only the others'),
+    ] = None
     headers: Annotated[dict[str, Patterns], Field(description="SIP headers by name")] = Field(
         default_factory=dict
     )
@@ -140,7 +144,12 @@ class Session(Part):
         inline = {
             name: _inlined(value, parts) for name, value in neutral["properties"].items() if name != "tools"
         }
-        shown["properties"] = {**shown["properties"], **inline}
+        tools = {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "names of [tools.NAME]; default: all",
+        }
+        shown["properties"] = {**shown["properties"], **inline, "tools": tools}
         shown["additionalProperties"] = {"type": "object"}
         return shown
 
@@ -230,6 +239,14 @@ class Limits(Part):
         float | None, Field(gt=0, le=86_400, description="longest call; then it is ended")
     ] = None
     warn_s: Annotated[float, Field(ge=0, le=3600, description="`limit_near` comes so long before")] = 60.0
+    per_minute: Annotated[
+        dict[str, Annotated[float, Field(ge=0, le=1000)]],
+        Field(description="price of a minute, by agent API; `other` for the rest"),
+    ] = Field(default_factory=dict)
+    cost: Annotated[
+        float | None,
+        Field(gt=0, le=100_000, description="what a call may cost by `per_minute`; then it is ended"),
+    ] = None
 
 
 class Tool(Part):

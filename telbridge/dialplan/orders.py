@@ -1,7 +1,8 @@
 """What the engine asks of the call: actions with every template filled.
 
-Each has an id. The call answers with `Done` or `Failed` of this id; orders marked "waited for" must be
-answered, for the others `Failed` is enough.
+Each has an id, unique in the call. The call answers with `Done` or `Failed` of this id; orders marked
+"waited for" must be answered (after a bound of its own the engine goes on without), for the others `Failed`
+is enough. An answer that nobody waits for any more is harmless.
 """
 
 from __future__ import annotations
@@ -47,13 +48,27 @@ class StopSpeech(Order):
     """Stop what the caller hears, agent or own: a key was pressed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class SendText(Order):
     """Text into the conversation."""
 
     text: str
     as_caller: bool
     answer: bool
+    secret: bool = False
+    """It holds digits of a masked collection that the dialplan tells the agent: for no log, no record."""
+
+    def __repr__(self) -> str:
+        shown = repr("****" if self.secret else self.text)
+        return f"SendText(id={self.id}, text={shown}, as_caller={self.as_caller}, answer={self.answer})"
+
+
+@dataclass(frozen=True, slots=True)
+class Discreet(Order):
+    """While `on`, masked digits are keyed in, maybe as audible tones: the caller's audio goes neither to the
+    agent nor into a recording, keys into no log. Ends with `on` false, with `SwitchAgent` it goes on."""
+
+    on: bool
 
 
 @dataclass(frozen=True, slots=True)

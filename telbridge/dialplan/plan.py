@@ -66,6 +66,8 @@ class Plan:
     all_hours: Mapping[str, Hours]
     agents: tuple[str, ...]
     """The agent APIs that there are."""
+    default_agent: str = "local"
+    """The one of the settings, for sessions that name none."""
 
     @property
     def match(self) -> Match | None:
@@ -92,18 +94,32 @@ class Plan:
         own = self.sessions[""]
         return Resolved(name, own.neutral, own.vendor)
 
-    def wanted(self, session: Resolved, scope: Mapping[str, Any], *, tools: bool = True) -> Wanted:
-        """The session with its templates filled, and the dialplan's tools."""
-        neutral, left_out = valid(rendered(session.neutral, scope))
-        if tools and self.dialplan.tools:
-            all_tools = tuple(described(name, tool) for name, tool in self.dialplan.tools.items())
-            neutral = neutral.model_copy(update={"tools": all_tools})
-        vendor = rendered(session.vendor.get(session.agent or "", {}), scope)
+    def offered(self, session: Resolved) -> tuple[str, ...] | None:
+        """The tools that a session or a change of it names; None: it names none."""
+        named = session.neutral.get("tools")
+        return None if named is None else tuple(name for name in named if name in self.dialplan.tools)
+
+    def wanted(self, session: Resolved, scope: Mapping[str, Any], *, change: bool = False) -> Wanted:
+        """The session with its templates filled and its tools described: those it names, or all of the
+        dialplan. Of a change (`update`) only what it names."""
+        tree = {key: value for key, value in session.neutral.items() if key != "tools"}
+        neutral, left_out = valid(rendered(tree, scope))
+        names = self.offered(session)
+        if names is None and not change:
+            names = tuple(self.dialplan.tools) or None
+        if names is not None:
+            tools = tuple(described(name, self.dialplan.tools[name]) for name in names)
+            neutral = neutral.model_copy(update={"tools": tools})
+        vendor = rendered(session.vendor.get(session.agent or self.default_agent, {}), scope)
         return Wanted(session.agent, neutral, vendor, left_out)
 
     def opening(self, facts: Facts, at: datetime) -> Opening:
-        """For a call that arrives at this moment."""
-        scope = self.scope(facts, at, {"agent": self.sessions[""].agent or ""})
+        """For a call that arrives at this moment and of which nothing else is known (`engine.opening` knows
+        what `on.ringing` found out)."""
+        return self.opened(self.scope(facts, at, {"agent": self.sessions[""].agent or self.default_agent}))
+
+    def opened(self, scope: Mapping[str, Any]) -> Opening:
+        """How a call starts that knows this."""
         greetings = self.dialplan.greeting
         greeting = next((one for one in greetings if one.when is None or one.when.holds(scope)), None)
         words = (greeting.say or greeting.generate) if greeting else None
@@ -144,7 +160,7 @@ def valid(tree: Mapping[str, Any]) -> tuple[NeutralSettings, tuple[str, ...]]:
         try:
             return NeutralSettings.model_validate(kept), tuple(left_out)
         except ValidationError as error:
-            wrong = {str(fault["loc"][0]) for fault in error.errors()}
+            wrong = {str(fault["loc"][0]) for fault in error.errors() if fault["loc"]} or set(kept)
         left_out += sorted(wrong)
         kept = {key: value for key, value in kept.items() if key not in wrong}
 

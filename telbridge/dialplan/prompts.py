@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from telbridge.dialplan import orders
 from telbridge.dialplan.actions import Collect
@@ -14,10 +15,25 @@ PROMPT_S = 180.0
 """A prompt of which nothing is heard for so long counts as said."""
 
 
+DISCREET_S: Final = 4.0
+"""So long after masked digits further keys may still be meant for them."""
+
+
 def begin_collecting(work: Work, run_id: int, action: Collect) -> None:
     """The first try."""
     work.set(collecting=Collecting(run_id, action, action.tries - 1))
+    if action.masked:
+        work.order(orders.Discreet, True)
     _ask(work, again=False)
+
+
+def end_collecting(work: Work) -> None:
+    """No key belongs to it any more, nearly: the caller may still press those that were too many."""
+    collecting = work.state.collecting
+    work.set(collecting=None)
+    if collecting is not None and collecting.action.masked:
+        work.set(discreet_until_ns=work.after(DISCREET_S))
+        work.order(orders.Discreet, False)
 
 
 def ask_again(work: Work) -> None:

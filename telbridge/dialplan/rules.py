@@ -50,7 +50,7 @@ EVENTS: Final[Mapping[str, EventKind]] = {
     "session_back": EventKind("the agent is back, with the conversation so far"),
     "update_refused": EventKind("the agent API did not take a change", ("error",)),
     "agent_switched": EventKind("another agent has taken over", ("agent_name",)),
-    "limit_near": EventKind("`duration` or `cost` is nearly used up", ("limit", "left")),
+    "limit_near": EventKind("a `limit`, duration or cost, is reached in `left` seconds", ("limit", "left")),
     "error": EventKind("an action failed that has no on_error", ("action", "error")),
     "hangup": EventKind("the call is over; only set, tag, metric and webhook may follow", ("cause",)),
 }

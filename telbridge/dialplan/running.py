@@ -14,10 +14,11 @@ from telbridge.dialplan import orders
 from telbridge.dialplan.actions import ActionBase, Actions
 from telbridge.dialplan.model import MAIN
 from telbridge.dialplan.plan import NEUTRAL, Resolved
-from telbridge.dialplan.prompts import begin_collecting
+from telbridge.dialplan.prompts import begin_collecting, end_collecting
 from telbridge.dialplan.state import Origin, Run
 from telbridge.dialplan.templates import rendered
 from telbridge.dialplan.values import HIDDEN, Masked, text
+from telbridge.dialplan.walking import actions as nested
 from telbridge.dialplan.walking import name_of
 from telbridge.dialplan.work import Work
 
@@ -25,8 +26,6 @@ MOST_RUNS: Final = 16
 DEEPEST: Final = 5
 """Answers of webhooks that lead to webhooks."""
 SPEECH_S: Final = 180.0
-DISCREET_S: Final = 4.0
-"""So long after masked digits further keys may still be meant for them."""
 _TARGET: Final = re.compile(r"[A-Za-z0-9+*#._@:;=%~&?,\[\]-]{1,256}")
 _KEYS: Final = re.compile(r"[0-9A-D*#,]{1,64}")
 _ANSWERED: Final = TypeAdapter[tuple[ActionBase, ...]](Actions)
@@ -116,12 +115,23 @@ def finished(work: Work, order_id: int, answer: Any) -> None:
         if isinstance(action, act.Webhook):
             _answered(work, run, action, answer)
         elif isinstance(action, act.SwitchAgent):
-            agent = work.plan.session(action.switch_agent).agent or work.state.agent
-            work.set(agent=agent)
-            events(work, "agent_switched", {"agent_name": agent})
+            _switched(work, action.switch_agent)
     except CannotDo as error:
         failed(work, run, action, str(error))
     advance(work, run.id)
+
+
+def _switched(work: Work, name: str) -> None:
+    """Another agent, with its own tools and price; nobody waits for results of the old one's calls."""
+    session = work.plan.session(name)
+    agent = session.agent or work.plan.default_agent
+    runs = tuple(
+        replace(run, tool_call_id=None)
+        for run in work.state.runs
+        if run.tool_call_id is None or run.now is not None or run.order is None
+    )
+    work.set(agent=agent, tools=work.plan.offered(session), spent=work.cost, priced_ns=work.at_ns, runs=runs)
+    events(work, "agent_switched", {"agent_name": agent})
 
 
 def broke(work: Work, order_id: int, error: str) -> None:
@@ -209,11 +219,8 @@ def enter(work: Work, name: str) -> None:
     work.gotos_left -= 1
     collecting = work.state.collecting
     kept = tuple(run for run in work.state.runs if run.origin is not Origin.CONTEXT)
-    work.set(
-        context=name, runs=kept, asking=None, entering=None, collecting=None, typed="", typed_until_ns=None
-    )
-    if collecting is not None and collecting.action.masked:
-        work.set(discreet_until_ns=work.after(DISCREET_S))
+    end_collecting(work)
+    work.set(context=name, runs=kept, asking=None, entering=None, typed="", typed_until_ns=None)
     if collecting is not None and (run := work.run(collecting.run)) is not None:
         failed(work, run, collecting.action, "another context was entered")
         advance(work, run.id)
@@ -355,7 +362,10 @@ def _mute(work: Work, way: str | bool, *, on: bool) -> orders.Order:
 def _update(work: Work, action: act.Update, scope: Mapping[str, Any]) -> orders.Order | None:
     neutral = {key: value for key, value in action.update.items() if key in NEUTRAL}
     vendor = {key: value for key, value in action.update.items() if key not in NEUTRAL}
-    wanted = work.plan.wanted(Resolved(work.state.agent, neutral, vendor), scope, tools=False)
+    change = Resolved(work.state.agent, neutral, vendor)
+    wanted = work.plan.wanted(change, scope, change=True)
+    if (tools := work.plan.offered(change)) is not None:
+        work.set(tools=tools)
     for key in wanted.left_out:
         work.note("update: a template gave a value that does not fit", key)
     if not wanted.neutral.model_fields_set and not wanted.vendor:
@@ -428,6 +438,6 @@ def _parsed(more: Any) -> tuple[ActionBase, ...]:
     except (ValidationError, RecursionError) as error:
         fault = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "nested too deeply"
         raise CannotDo(f"its actions are wrong: {fault}") from None
-    if any(isinstance(action, act.Webhook) and action.reveal for action in actions):
+    if any(isinstance(action, act.Webhook) and action.reveal for _, action in nested(actions)):
         raise CannotDo("its actions are wrong: an answer may not reveal digits")
     return actions

@@ -137,7 +137,13 @@ class State:
     """By rule: since the caller last gave a sign."""
     counts: Mapping[str, int] = field(default_factory=dict)
     """Events by name, and rules by place."""
-    warned: bool = False
-    """Of the limit."""
+    warned: frozenset[str] = frozenset()
+    """Of which limits."""
+    spent: float = 0.0
+    """Cost up to `priced_ns`, by `limits.per_minute`."""
+    priced_ns: int | None = None
+    """Since when this agent is paid for; None: not answered yet."""
+    tools: tuple[str, ...] | None = None
+    """That the agent may call now; None: all of the dialplan."""
     deadline_ns: int | None = None
     """When the shell must pass a `Tick`, if nothing else happens before."""

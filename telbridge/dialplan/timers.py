@@ -62,27 +62,26 @@ def _past(moment: int | None, now: int) -> bool:
 # ------------------------------------------------------------------ limits
 
 
-def _limit_times(work: Work) -> tuple[int, int] | None:
-    """When `limit_near` comes, and when the call is ended."""
-    limits, answered = work.plan.dialplan.limits, work.state.answered_ns
-    if limits.duration_s is None or answered is None:
-        return None
-    end = answered + round(limits.duration_s * 1e9)
-    return end - round(limits.warn_s * 1e9), end
+def _ends(work: Work) -> Iterator[tuple[str, int]]:
+    """Each limit and when it is used up."""
+    limits, state = work.plan.dialplan.limits, work.state
+    if limits.duration_s is not None and state.answered_ns is not None:
+        yield "duration", state.answered_ns + round(limits.duration_s * 1e9)
+    if limits.cost is not None and state.priced_ns is not None and work.price > 0:
+        yield "cost", state.priced_ns + round((limits.cost - state.spent) / work.price * 60e9)
 
 
 def _limits(work: Work) -> bool:
-    times = _limit_times(work)
-    if times is None:
-        return False
-    if times[1] <= work.at_ns:
-        hang_up(work, "limit")
-        return True
-    if times[0] <= work.at_ns and not work.state.warned:
-        work.set(warned=True)
-        left = round((times[1] - work.at_ns) / 1e9)
-        events(work, "limit_near", {"limit": "duration", "left": str(left)})
-        return True
+    warn_ns = round(work.plan.dialplan.limits.warn_s * 1e9)
+    for limit, end_ns in _ends(work):
+        if end_ns <= work.at_ns:
+            hang_up(work, "limit")
+            return True
+        if end_ns - warn_ns <= work.at_ns and limit not in work.state.warned:
+            work.set(warned=work.state.warned | {limit})
+            left_s = round((end_ns - work.at_ns) / 1e9)
+            events(work, "limit_near", {"limit": limit, "left": str(left_s)})
+            return True
     return False
 
 
@@ -172,10 +171,9 @@ def _moments(work: Work) -> Iterator[int | None]:
     if state.noticing is not None:
         yield state.noticing.deadline_ns
     yield state.typed_until_ns
-    times = _limit_times(work)
-    if times is not None:
-        yield times[1]
-        if not state.warned:
-            yield times[0]
+    for limit, end_ns in _ends(work):
+        yield end_ns
+        if limit not in state.warned:
+            yield end_ns - round(work.plan.dialplan.limits.warn_s * 1e9)
     for place, rule in _silence_rules(work):
         yield _silence_due(work, place, rule)

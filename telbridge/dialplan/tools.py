@@ -14,6 +14,7 @@ from telbridge.dialplan.actions import ActionBase
 from telbridge.dialplan.inputs import ToolCalled
 from telbridge.dialplan.model import Tool
 from telbridge.dialplan.plan import parameters
+from telbridge.dialplan.prompts import end_collecting
 from telbridge.dialplan.running import MOST_RUNS, events, hang_up, start
 from telbridge.dialplan.state import Origin, Run
 from telbridge.dialplan.templates import rendered
@@ -28,7 +29,8 @@ _KEYS: Final = re.compile(r"[0-9*#]{1,32}")
 
 def called(work: Work, call: ToolCalled) -> None:
     """Run the tool; its result always goes back, unless the call ends or the agent takes it back."""
-    tool = work.plan.dialplan.tools.get(call.name)
+    offered = work.state.tools
+    tool = work.plan.dialplan.tools.get(call.name) if offered is None or call.name in offered else None
     arguments = _parsed(call.arguments)
     events(work, "tool_called", {"tool": call.name, "arguments": call.arguments[:2000]})
     if work.state.hanging_up:
@@ -50,7 +52,7 @@ def cancelled(work: Work, tool_call_id: str) -> None:
     for run in work.state.runs:
         if run.tool_call_id == tool_call_id:
             if work.state.collecting is not None and work.state.collecting.run == run.id:
-                work.set(collecting=None)
+                end_collecting(work)
             work.drop(run.id)
 
 

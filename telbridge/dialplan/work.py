@@ -63,9 +63,22 @@ class Work:
             "agent": state.agent,
             "context": state.context,
             "duration_s": round((self.at_ns - since) / 1e9),
+            "cost": round(self.cost, 4),
         }
         now = state.facts.started_at + timedelta(microseconds=(self.at_ns - state.started_ns) // 1000)
         return self.plan.scope(state.facts, now, {**more, **extra})
+
+    @property
+    def price(self) -> float:
+        """Of a minute with the agent of now."""
+        prices = self.plan.dialplan.limits.per_minute
+        return prices.get(self.state.agent, prices.get("other", 0.0))
+
+    @property
+    def cost(self) -> float:
+        """Of the call so far."""
+        since = self.state.priced_ns
+        return self.state.spent + (0.0 if since is None else self.price * (self.at_ns - since) / 60e9)
 
     # ------------------------------------------------------------ runs
 

@@ -23,7 +23,9 @@ WAITED_FOR = (
 class Line:
     """Speech is heard at once unless `slow`; everything else that is waited for, the test answers."""
 
-    def __init__(self, plan: Plan, call: Facts | None = None, *, slow: bool = False, answered: bool = True) -> None:
+    def __init__(
+        self, plan: Plan, call: Facts | None = None, *, slow: bool = False, answered: bool = True
+    ) -> None:
         self.plan = plan
         self.slow = slow
         self.now_s = 0.0

@@ -70,7 +70,11 @@ class TestOpening:
         instructions = "Be {{ 'awake' if time.hour < 12 else 'calm' }}."
         """
         wanted = plan(tmp_path, text).opening(facts(), NOW).wanted
-        assert (wanted.agent, wanted.neutral.voice, wanted.neutral.language) == ("openai_realtime", "marin", "de")
+        assert (wanted.agent, wanted.neutral.voice, wanted.neutral.language) == (
+            "openai_realtime",
+            "marin",
+            "de",
+        )
         assert wanted.neutral.turn_detection is not None
         assert (wanted.neutral.turn_detection.mode, wanted.neutral.turn_detection.silence_ms) == ("vad", 700)
         assert wanted.neutral.instructions == "Be awake."
@@ -160,7 +164,9 @@ class TestSilence:
 
 class TestLimits:
     def test_a_warning_then_the_end(self, tmp_path: Path) -> None:
-        text = 'limits = { duration_s = 100, warn_s = 20 }\non.limit_near = { say = "{{ left }} seconds left." }'
+        text = (
+            'limits = { duration_s = 100, warn_s = 20 }\non.limit_near = { say = "{{ left }} seconds left." }'
+        )
         line = Line(plan(tmp_path, text))
         assert said(line.wait(81)) == ["20 seconds left."]
         assert only(line.wait(20), orders.HangUp).cause == "limit"
@@ -201,7 +207,8 @@ class TestLists:
         assert only(line.fail(update, "locked"), orders.Tag).text == "refused"
 
     def test_an_order_that_is_never_answered_fails_in_its_time(self, tmp_path: Path) -> None:
-        text = 'keys.1 = { webhook = "https://x.example/", timeout_s = 2, retries = 0, on_error = { tag = "late" } }'
+        hook = '{ webhook = "https://x.example/", timeout_s = 2, retries = 0, on_error = { tag = "late" } }'
+        text = f"keys.1 = {hook}"
         line = Line(plan(tmp_path, text))
         line.key("1")
         assert only(line.wait(60), orders.Tag).text == "late"
@@ -237,14 +244,18 @@ class TestWebhooks:
         on_error = { tag = "sorry" } },
       { tag = "{{ answers.crm.plan.name }} {{ vars.name }}" },
     ]
-    """.replace(',\n        on_error', ", on_error")
+    """.replace(",\n        on_error", ", on_error")
 
     def test_its_answer_is_known_kept_and_done(self, tmp_path: Path) -> None:
         line = Line(plan(tmp_path, self.TEXT))
         hook = only(line.key("1"), orders.CallWebhook)
         assert hook.url == "https://crm.example/%2B493012345"
         assert hook.body["at"] == "10:30"
-        answer = {"plan": {"name": "gold"}, "set": {"name": "Ann"}, "actions": [{"say": "Hello {{ vars.name }}"}, "reply"]}
+        answer = {
+            "plan": {"name": "gold"},
+            "set": {"name": "Ann"},
+            "actions": [{"say": "Hello {{ vars.name }}"}, "reply"],
+        }
         found = line.done(hook, answer)
         assert (kinds(found), said(found)) == (["Say", "Tag", "Reply"], ["Hello Ann"]) or kinds(found) == [
             "Say", "Reply", "Tag",

@@ -140,7 +140,12 @@ class TestContexts:
     """
 
     def test_a_key_means_what_its_context_says(self, tmp_path: Path) -> None:
-        line = Line(plan(tmp_path, self.TEXT.replace('[contexts.open]\n    inherit = true\n    enter = { goto = "orders" }', "")))
+        line = Line(
+            plan(
+                tmp_path,
+                self.TEXT.replace('[contexts.open]\n    inherit = true\n    enter = { goto = "orders" }', ""),
+            )
+        )
         assert said(line.key("1")) == ["Orders."]
         assert only(line.key("1"), orders.Tag).text == "new order"
         assert kinds(line.key("0")) == ["SendText"]
@@ -247,7 +252,9 @@ class TestCollecting:
         assert only(line.wait(8.1), orders.Tag).text == "failed"
 
     def test_a_try_has_a_total_time(self, tmp_path: Path) -> None:
-        line = Line(plan(tmp_path, self.TEXT.replace("max = 6", "max = 60").replace("total_s = 20", "total_s = 5")))
+        line = Line(
+            plan(tmp_path, self.TEXT.replace("max = 6", "max = 60").replace("total_s = 20", "total_s = 5"))
+        )
         line.key("9")
         line.wait(1)
         found = line.key("1111111", pause_s=1.0)
@@ -261,7 +268,10 @@ class TestCollecting:
         assert only(line.key("23#"), orders.Tag).text == "123"
 
     def test_two_at_a_time_are_refused(self, tmp_path: Path) -> None:
-        text = 'on.hold = [{ collect = "a" }, { tag = "a" }]\non.resume = { collect = "b", on_error = { tag = "no" } }'
+        text = """
+        on.hold = [{ collect = "a" }, { tag = "a" }]
+        on.resume = { collect = "b", on_error = { tag = "no" } }
+        """
         line = Line(plan(tmp_path, text))
         line.event("hold")
         assert only(line.event("resume"), orders.Tag).text == "no"

@@ -31,13 +31,17 @@ from tests.dialplan.support import ROOT, RealAgents, facts
 
 HERE = Path(__file__).parent
 EVERYTHING = load(HERE / "everything.toml", RealAgents()).plans
-PLANS: dict[str, Plan] = {plan.name: plan for plan in (*load(ROOT / "dialplans", RealAgents()).plans, *EVERYTHING)}
+PLANS: dict[str, Plan] = {
+    plan.name: plan for plan in (*load(ROOT / "dialplans", RealAgents()).plans, *EVERYTHING)
+}
 AFTER_THE_END = (orders.CallWebhook, orders.Tag, orders.Count, orders.Note)
 
 texts = st.sampled_from(["my name is Ann", "good-bye", "", "{{ digits.pin }}", "sip:x y\r\n", "ü" * 40])
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | texts,
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["name", "a"]), inner, max_size=2),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["name", "a"]), inner, max_size=2)
+    ),
     max_leaves=4,
 )
 answered_actions = st.sampled_from(
@@ -55,7 +59,9 @@ answered_actions = st.sampled_from(
         17,
     ]
 )
-answers = json_values | st.builds(lambda more, kept: {"actions": more, "set": kept, "name": "Ann"}, answered_actions, json_values)
+answers = json_values | st.builds(
+    lambda more, kept: {"actions": more, "set": kept, "name": "Ann"}, answered_actions, json_values
+)
 keys = st.builds(
     Key,
     st.sampled_from("73917391739112345680*#D"),
@@ -71,7 +77,9 @@ happened = st.builds(
     st.sampled_from([*EVENTS, "answered", "answered", "nonsense"]),
     st.dictionaries(st.sampled_from(["text", "error", "target", "cause"]), texts, max_size=2),
 )
-tools = st.sampled_from(["note", "digits", "connect_me", "bye", "keys", "keep", "order", "slow", "hang_up", "none"])
+tools = st.sampled_from(
+    ["note", "digits", "connect_me", "bye", "keys", "keep", "order", "slow", "hang_up", "none"]
+)
 calls = st.sampled_from(["t1", "t2"])
 replies = st.tuples(st.sampled_from(["done", "done", "done", "failed"]), st.integers(0, 6), answers)
 inputs: st.SearchStrategy[Any] = st.one_of(
@@ -95,7 +103,9 @@ class Watch:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.state = begin(plan, facts(headers={"X-Name": "ann"}), 0, plan.sessions[""].agent or "openai_realtime")
+        self.state = begin(
+            plan, facts(headers={"X-Name": "ann"}), 0, plan.sessions[""].agent or "openai_realtime"
+        )
         self.at_ns = 0
         self.given: list[orders.Order] = []
         self.hung_up = False
@@ -174,11 +184,16 @@ def test_whatever_happens(name: str, story: list[tuple[float, Any]], answered: b
     watch.put(Ended("caller_hung_up"))
     assert watch.state.ended
     if not ended and name == "everything":
-        assert any(isinstance(one, orders.Tag) and one.text == "over: caller_hung_up" for one in watch.given[-5:])
+        assert any(
+            isinstance(one, orders.Tag) and one.text == "over: caller_hung_up" for one in watch.given[-5:]
+        )
     json.dumps([one.body for one in watch.given if isinstance(one, orders.CallWebhook)])
 
 
-@given(pin=st.text("0123456789", min_size=4, max_size=6), pauses=st.lists(st.sampled_from([0.1, 0.9, 3.9]), min_size=6, max_size=6))
+@given(
+    pin=st.text("0123456789", min_size=4, max_size=6),
+    pauses=st.lists(st.sampled_from([0.1, 0.9, 3.9]), min_size=6, max_size=6),
+)
 @settings(max_examples=80, deadline=None)
 def test_a_masked_pin_is_in_no_output_but_the_webhook_it_is_for(pin: str, pauses: list[float]) -> None:
     plan = PLANS["everything"]
@@ -195,5 +210,7 @@ def test_a_masked_pin_is_in_no_output_but_the_webhook_it_is_for(pin: str, pauses
     watch.put(Key("#"))
     hooks = [one for one in watch.given if isinstance(one, orders.CallWebhook)]
     assert [hook.body["pin"] for hook in hooks] == [pin]
-    told = [one for one in watch.given if isinstance(one, (orders.SendText, orders.Say, orders.Tag, orders.Note))]
+    told = [
+        one for one in watch.given if isinstance(one, (orders.SendText, orders.Say, orders.Tag, orders.Note))
+    ]
     assert all(pin not in repr(one) for one in told)
