@@ -287,6 +287,12 @@ class CallFacts:
     signalling_id: str = ""
     """The peer's own id of the call (SIP: Call-ID)."""
     headers: Mapping[str, str] = field(default_factory=dict)
+    domain: str = ""
+    """Host part of the called address."""
+    trunk: str = ""
+    """Name of the trunk that the call came over, "" for none."""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    """Of a media stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +308,7 @@ class Dtmf:
 
     digit: str
     method: str
-    """"rfc4733" | "info"."""
+    """"rfc4733" | "info" | "inband"."""
     duration_ms: int
     at_ns: int
 
@@ -330,7 +336,73 @@ class LegEnded:
     detail: str = ""
 
 
-LegEvent = LegAnswered | Dtmf | Held | Resumed | LegEnded
+@dataclass(frozen=True, slots=True)
+class TransferRinging:
+    """The other side of a transfer rings."""
+
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class TransferAnswered:
+    """The other side took the call."""
+
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class TransferFailed:
+    """Nobody took the call: the caller is with us as before."""
+
+    status: int
+    """SIP status of the refusal, 408 for none in time, 0 where the peer cannot transfer."""
+    at_ns: int
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DtmfSent:
+    """The last key is out."""
+
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class DtmfFailed:
+    """The peer takes no keys, or is gone."""
+
+    at_ns: int
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaLost:
+    """No audio has come from the peer for a while; its media time-out has not passed yet."""
+
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class MediaBack:
+    """Audio comes again."""
+
+    at_ns: int
+
+
+LegEvent = (
+    LegAnswered
+    | Dtmf
+    | Held
+    | Resumed
+    | TransferRinging
+    | TransferAnswered
+    | TransferFailed
+    | DtmfSent
+    | DtmfFailed
+    | MediaLost
+    | MediaBack
+    | LegEnded
+)
 
 
 @dataclass(frozen=True, slots=True)

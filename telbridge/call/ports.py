@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Protocol
+from typing import Any, Protocol
 
 from telbridge.audio.formats import AudioFormat
 from telbridge.call.events import AgentEvent, CallFacts, LegEvent, LegQuality, SessionEnd
 from telbridge.call.playout import Heard
+from telbridge.dialplan.orders import CallHttp, CallPython, CallWebhook
 from telbridge.dialplan.vocabulary import Json, NeutralSettings
 
 
@@ -58,6 +59,13 @@ class Leg(Protocol):
 
     def hang_up(self) -> None:
         """End an answered or ringing call; `LegEnded` follows."""
+
+    def transfer(self, target: str, *, timeout_s: float) -> None:
+        """Send the caller to somebody else (SIP: blind REFER). One `TransferRinging` may follow, then always
+        `TransferAnswered` (the leg's end follows soon) or `TransferFailed` (the caller is back with us)."""
+
+    def send_dtmf(self, digits: str, *, tone_ms: int, gap_ms: int) -> None:
+        """Press keys towards the peer, `,` being half a second of pause. `DtmfSent` or `DtmfFailed` follows."""
 
     def flush(self) -> None:
         """Throw away what the leg itself or its peer has buffered towards the caller."""
@@ -148,3 +156,30 @@ class Session(Protocol):
     @property
     def uplink_dropped_ms(self) -> int:
         """Caller audio thrown away because the network fell behind."""
+
+
+class OutsideFailed(Exception):
+    """Something outside the call did not work; one line without secrets."""
+
+
+class Outside(Protocol):
+    """What a dialplan asks of the world outside the call. All may raise OutsideFailed, and take no longer
+    than their order says."""
+
+    async def webhook(self, order: CallWebhook) -> Any:
+        """POST it, signed, with its retries; the JSON of the answer."""
+
+    async def http(self, order: CallHttp) -> Any:
+        """A tool's request; the answer, JSON or text."""
+
+    async def python(self, order: CallPython) -> Any:
+        """Call a tool's entry point, off the event loop where it is not a coroutine function."""
+
+    async def speech(self, text: str) -> bytes:
+        """Synthesised by ourselves, in the leg's format."""
+
+    def recording(self, file: str) -> bytes:
+        """A WAV file as the dialplan names it, in the leg's format. It was read when the dialplan was."""
+
+    def music(self) -> bytes:
+        """Our own music on hold, in the leg's format; it is played in a loop."""
