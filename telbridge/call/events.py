@@ -36,6 +36,9 @@ class Ending(Enum):
     """The telephone side broke: transport error, refused re-INVITE, no codec in common."""
     DRAINED = "drained"
     """The worker was asked to stop and the deadline passed."""
+    DIALPLAN_HUNG_UP = "dialplan_hung_up"
+    TRANSFERRED = "transferred"
+    """Somebody else has the caller now."""
     INTERNAL_ERROR = "internal_error"
     """A bug of ours; the log has the traceback."""
 
@@ -223,6 +226,17 @@ class Unknown:
     type: str
 
 
+ApiNotice = (
+    AgentError
+    | BadMessage
+    | AgentLatency
+    | AgentWarning
+    | UpdateRefused
+    | SessionExpiring
+    | SessionUpdated
+    | Unknown
+)
+"""What an API tells of itself, not of the conversation."""
 AgentEvent = (
     SessionReady
     | AgentAudio
@@ -389,20 +403,10 @@ class MediaBack:
     at_ns: int
 
 
-LegEvent = (
-    LegAnswered
-    | Dtmf
-    | Held
-    | Resumed
-    | TransferRinging
-    | TransferAnswered
-    | TransferFailed
-    | DtmfSent
-    | DtmfFailed
-    | MediaLost
-    | MediaBack
-    | LegEnded
+LegReport = (
+    TransferRinging | TransferAnswered | TransferFailed | DtmfSent | DtmfFailed | MediaLost | MediaBack
 )
+LegEvent = LegAnswered | Dtmf | Held | Resumed | LegReport | LegEnded
 
 
 @dataclass(frozen=True, slots=True)

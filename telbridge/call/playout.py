@@ -177,6 +177,15 @@ class Playout:
         return int(self.format.ms_in(self._queued))
 
     @property
+    def unfinished(self) -> bool:
+        """More of a reply is to come, or to be played."""
+        return bool(self._replies)
+
+    def holds(self, reply: ReplyId) -> bool:
+        """Something of this reply is being played or will be."""
+        return self.playing == reply or any(entry.id == reply for entry in self._replies)
+
+    @property
     def idle(self) -> bool:
         """Nothing is queued and nothing was being played."""
         return self._queued == 0 and self.playing is None and self._fade is None

@@ -8,9 +8,10 @@ from enum import Enum, auto
 from typing import Any, Protocol
 
 from telbridge.audio.formats import AudioFormat
-from telbridge.call.events import AgentEvent, CallFacts, LegEvent, LegQuality, SessionEnd
+from telbridge.call.events import AgentEvent, CallFacts, LegEvent, LegQuality, Said, SessionEnd
 from telbridge.call.playout import Heard
 from telbridge.dialplan.orders import CallHttp, CallPython, CallWebhook
+from telbridge.dialplan.plan import Wanted
 from telbridge.dialplan.vocabulary import Json, NeutralSettings
 
 
@@ -65,7 +66,7 @@ class Leg(Protocol):
         `TransferAnswered` (the leg's end follows soon) or `TransferFailed` (the caller is back with us)."""
 
     def send_dtmf(self, digits: str, *, tone_ms: int, gap_ms: int) -> None:
-        """Press keys towards the peer, `,` being half a second of pause. `DtmfSent` or `DtmfFailed` follows."""
+        """Press keys towards the peer; `,` is half a second of pause. `DtmfSent` or `DtmfFailed` follows."""
 
     def flush(self) -> None:
         """Throw away what the leg itself or its peer has buffered towards the caller."""
@@ -156,6 +157,26 @@ class Session(Protocol):
     @property
     def uplink_dropped_ms(self) -> int:
         """Caller audio thrown away because the network fell behind."""
+
+    @property
+    def said(self) -> Sequence[Said]:
+        """The conversation so far, as far as the API told."""
+
+    @property
+    def says_exactly(self) -> bool:
+        """Whether `say` is to be had at all."""
+
+
+class SessionImpossible(Exception):
+    """No such session can be made; one line that tells why, without secrets."""
+
+
+class Agents(Protocol):
+    """Makes the sessions of one call."""
+
+    def open(self, wanted: Wanted, *, said: Sequence[Said] = (), replies_from: int = 0) -> Session:
+        """A session, not connected yet, with what is wanted of it over the settings. `said`: it takes over
+        this conversation. `replies_from`: its reply ids lie above. SessionImpossible."""
 
 
 class OutsideFailed(Exception):

@@ -18,15 +18,18 @@ FILL_AGAIN_S: Final = 2.5
 class OwnWords:
     """Speech of the call's own, queued like a reply."""
 
-    def __init__(self, playout: Playout) -> None:
-        self._playout = playout
+    def __init__(self, audible: Callable[[], Playout]) -> None:
+        """`audible`: the playout that the caller hears now."""
+        self._audible = audible
         self._last = OWN_WORDS
 
-    def say(self, words: bytes) -> None:
+    def say(self, words: bytes) -> ReplyId:
         """`words`: in the leg's format."""
         self._last = ReplyId(self._last + 1)
-        self._playout.append(self._last, words)
-        self._playout.complete(self._last)
+        playout = self._audible()
+        playout.append(self._last, words)
+        playout.complete(self._last)
+        return self._last
 
 
 class Recovery:
@@ -46,16 +49,19 @@ class Recovery:
         self._timer: asyncio.TimerHandle | None = None
         self._missed = False
         self.losses = 0
+        self.lost_now = False
 
     def lost(self, *, in_reply: bool) -> None:
         """`in_reply`: the agent owed an answer, or had not yet sent all of it."""
         self.losses += 1
+        self.lost_now = True
         self._missed = in_reply
         self.stop()
         self._timer = self._loop.call_later(FILLER_AFTER_S, self._fill)
 
     def back(self) -> bool:
         """Whether the caller noticed, so that the agent should go on where it was."""
+        self.lost_now = False
         self.stop()
         missed, self._missed = self._missed, False
         return missed

@@ -131,12 +131,12 @@ class SendDtmf(Order):
 
 @dataclass(frozen=True, slots=True)
 class HangUp(Order):
-    """End the call. Nothing follows it but what `on.hangup` says after `Ended`."""
+    """End the call. Nothing follows it but what `on.hangup` says after `Ended`, unless it is `after_agent`."""
 
     cause: str
     last_words: str = ""
     after_agent: bool = False
-    """The agent asked for it: let it say goodbye first."""
+    """The agent asked for it: let it say goodbye first; if the caller speaks up again, the call goes on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -269,9 +269,9 @@ def _do(work: Work, run: Run, action: ActionBase) -> None:
                 work.may_fail(order, name_of(action), action.on_error, run.extra)
 
 
-def hang_up(work: Work, cause: str, last_words: str = "", *, after_agent: bool = False) -> None:
+def hang_up(work: Work, cause: str, last_words: str = "") -> None:
     """The last order of a call."""
-    work.order(orders.HangUp, cause, last_words, after_agent)
+    work.order(orders.HangUp, cause, last_words)
     work.set(
         hanging_up=True, runs=(), pending={}, collecting=None, asking=None, entering=None, noticing=None,
         typed="", typed_until_ns=None, quiet_since_ns=None,

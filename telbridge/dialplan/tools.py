@@ -15,7 +15,7 @@ from telbridge.dialplan.inputs import ToolCalled
 from telbridge.dialplan.model import Tool
 from telbridge.dialplan.plan import parameters
 from telbridge.dialplan.prompts import end_collecting
-from telbridge.dialplan.running import MOST_RUNS, events, hang_up, start
+from telbridge.dialplan.running import MOST_RUNS, events, start
 from telbridge.dialplan.state import Origin, Run
 from telbridge.dialplan.templates import rendered
 from telbridge.dialplan.work import Work
@@ -96,7 +96,7 @@ def _run(work: Work, call: ToolCalled, tool: Tool, arguments: Mapping[str, Any])
     elif tool.use == "hangup":
         result = '{"result":"say goodbye; the call ends then"}'
         work.order(orders.ToolResult, call.tool_call_id, result)
-        hang_up(work, "normal", after_agent=True)
+        work.order(orders.HangUp, "normal", after_agent=True)  # A caller who speaks up again is not done.
     elif tool.use == "get_caller":
         facts = work.state.facts
         known = {"caller": facts.caller, "called": facts.called, "calls_before": facts.calls_before}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import aiohttp
@@ -12,9 +13,12 @@ from structlog.typing import FilteringBoundLogger
 
 from telbridge.audio.formats import AudioFormat
 from telbridge.call.events import (
+    AgentAudio,
     AgentEvent,
     AgentTranscript,
     CallerTranscript,
+    ReplyAudioDone,
+    ReplyDone,
     ReplyId,
     Said,
     SessionBack,
@@ -67,8 +71,13 @@ class AgentConnection:
         clock: Callable[[], int] = time.monotonic_ns,
         patience: Patience | None = None,
         reconnect_after_s: Sequence[float] = RECONNECT_AFTER_S,
+        replies_from: int = 0,
+        says_exactly: bool = True,
     ) -> None:
-        """`http`: made by `make_http_session`."""
+        """`http`: made by `make_http_session`. `replies_from`: added to the protocol's reply ids, for a
+        session that follows another one in the same call. `says_exactly`: what the API can."""
+        self._replies_from = replies_from
+        self.says_exactly = says_exactly
         self._protocol = protocol
         self._http = http
         self._log = log
@@ -102,6 +111,10 @@ class AgentConnection:
         """Frames that came while there was no session are not counted: nobody was late."""
         octets = self._dropped_octets + self._link.dropped_octets
         return int(self._protocol.uplink_format.ms_in(octets))
+
+    @property
+    def said(self) -> Sequence[Said]:
+        return [said for _, said in self._said]
 
     def send_audio(self, frame: bytes) -> None:
         self._link.send_audio(frame)
@@ -147,7 +160,9 @@ class AgentConnection:
 
     def report_heard(self, heard: Sequence[Heard]) -> None:
         if not self._ended:
-            self._protocol.report_heard(heard)
+            if self._replies_from:
+                heard = [replace(one, reply=ReplyId(one.reply - self._replies_from)) for one in heard]
+            self._protocol.report_heard([one for one in heard if one.reply > 0])
             self._link.write()
 
     def pause_reading(self) -> None:
@@ -224,7 +239,7 @@ class AgentConnection:
 
     def _hand_over(self) -> bool:
         """From here on all that is asked goes to the successor, if there can be one."""
-        successor = self._protocol.successor([said for _, said in self._said])
+        successor = self._protocol.successor(self.said)
         if successor is None:
             return False
         self._dropped_octets += self._link.dropped_octets
@@ -279,7 +294,13 @@ class AgentConnection:
                 self._remember(reply, Said(by_caller=False, text=text))
             case _:
                 pass
-        self._on_event(event)
+        self._on_event(self._numbered(event) if self._replies_from else event)
+
+    def _numbered(self, event: AgentEvent) -> AgentEvent:
+        """With its reply's id in the call."""
+        if isinstance(event, (AgentAudio, ReplyAudioDone, ReplyDone, AgentTranscript)):
+            return replace(event, reply=ReplyId(event.reply + self._replies_from))
+        return event
 
     def _remember(self, reply: ReplyId | None, said: Said) -> None:
         """A reply's transcript grows: the latest is all of it."""

@@ -170,10 +170,11 @@ def refuse_locked_neutral(provider: Provider[Any], neutral: NeutralSettings, *, 
         _refuse_lock(str(key), support.lock, spoken=spoken)
 
 
-def merged(settings: S, changes: Json, *, spoken: bool) -> S:
+def merged(settings: S, changes: Json, *, spoken: bool, running: bool = True) -> S:
     """The settings with a vendor's own fields changed, for `update`: tables are merged, all else replaced.
-    UpdateImpossible for a field that does not exist, has a wrong value or can't change any more."""
-    for path, lock in _locks(type(settings), changes, ""):
+    UpdateImpossible for a field that does not exist, has a wrong value or can't change any more. Before the
+    session is `running` everything may change."""
+    for path, lock in _locks(type(settings), changes, "") if running else ():
         _refuse_lock(path, lock, spoken=spoken)
     tree = settings.model_dump(exclude_unset=True)
     try:

@@ -13,7 +13,7 @@ import structlog
 from telbridge.audio.formats import PCMU_8K
 from telbridge.call import call as call_module
 from telbridge.call import recovery
-from telbridge.call.call import DOWNLINK_HIGH_MS, HANG_UP_TOOL, UNANSWERED_TURNS, Call, CallPlan
+from telbridge.call.call import DOWNLINK_HIGH_MS, UNANSWERED_TURNS, Call, CallPlan
 from telbridge.call.events import (
     AgentAudio,
     AgentError,
@@ -45,13 +45,15 @@ from telbridge.call.events import (
 )
 from telbridge.call.ports import Greeting
 from telbridge.call.summary import CallSummary
-from tests.call.sides import HandLeg, HandSession
+from tests.call.sides import HandAgents, HandLeg, HandOutside, HandSession, a_script
 
 R1, R2 = ReplyId(1), ReplyId(2)
 FRAME = 320
 SORRY = b"\x21\x12" * 400
 MOMENT = b"\x31\x13" * 400
 WORDS = b"\x01\x02" * 1600  # 200 ms
+HANG_UP_TOOL = "hang_up"
+HANGS_UP = 'tools.hang_up = { description = "Ends the call.", use = "hangup" }'
 
 
 class Scene:
@@ -91,12 +93,18 @@ async def _soon(wait: Awaitable[Any]) -> Any:
 
 @asynccontextmanager
 async def a_call(
-    session: HandSession | None = None, *, greeting: str = "Hello.", reply_timeout_s: float = 60.0
+    session: HandSession | None = None,
+    *,
+    greeting: str = "Hello.",
+    reply_timeout_s: float = 60.0,
+    dialplan: str = HANGS_UP,
 ) -> AsyncIterator[Scene]:
     leg, session = HandLeg(), session or HandSession()
-    plan = CallPlan(Greeting(greeting) if greeting else None, SORRY, MOMENT, reply_timeout_s)
+    script = a_script(dialplan)
+    plan = CallPlan(script, Greeting(greeting) if greeting else None, SORRY, MOMENT, reply_timeout_s)
     log = structlog.get_logger().bind(call_id="c1")
-    scene = Scene(leg, session, Call(leg, session, plan, clock=leg.clock, log=log))
+    call = Call(leg, HandAgents(session), plan, HandOutside(), clock=leg.clock, log=log)
+    scene = Scene(leg, session, call)
     try:
         yield scene
     finally:
