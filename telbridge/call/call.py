@@ -536,15 +536,15 @@ class Call:
         except SessionImpossible as why:
             return str(why)
         seat = self._take_seat(session)
-        await asyncio.wait(
-            [seat.task, asyncio.ensure_future(seat.ready.wait())],
-            timeout=SWITCH_S,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        if not seat.ready.is_set() or self._deaf:
+        arrived = asyncio.ensure_future(seat.ready.wait())
+        await _first(seat.task, arrived, self._over, timeout_s=SWITCH_S)
+        arrived.cancel()
+        if not seat.ready.is_set() or seat.task.done() or self._deaf or self._over.done():
             await _ended(seat.task, session.close)
             return "the new agent did not come"
-        self._seat, self._down_reply = seat, None
+        if self._down_reply is not None:
+            self._complete(self._down_reply)
+        self._seat = seat
         self._utterances.lost()
         await _ended(old.task, old.session.close)
         return None

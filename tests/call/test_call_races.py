@@ -27,7 +27,19 @@ from telbridge.call.events import (
 )
 from telbridge.call.ports import Greeting
 from tests.call.sides import HandAgents, HandLeg, HandOutside, HandSession, a_script
-from tests.call.test_call import FRAME, HANG_UP_TOOL, HANGS_UP, MOMENT, R1, R2, SORRY, WORDS, Scene, _soon, a_call
+from tests.call.test_call import (
+    FRAME,
+    HANG_UP_TOOL,
+    HANGS_UP,
+    MOMENT,
+    R1,
+    R2,
+    SORRY,
+    WORDS,
+    Scene,
+    _soon,
+    a_call,
+)
 
 # ---------------------------------------------------------------- a loss
 
