@@ -150,6 +150,13 @@ class Call:
             self._session.resume_reading()
         return frame
 
+    def speech(self, now_ns: int, *, ahead: bool) -> bytes | memoryview | None:
+        """For a leg that sends ahead (`Media.speech`)."""
+        if self._nobody_hears() or (ahead and not self._playout.whole_frame_waits):
+            return None
+        frame = self.downlink(now_ns)
+        return None if self._playout.starved else frame
+
     def _nobody_hears(self) -> bool:
         return self._held or self._answered_ns is None
 
@@ -238,6 +245,7 @@ class Call:
         if not self._paused and self._playout.queued_ms > DOWNLINK_HIGH_MS:
             self._paused = True
             self._session.pause_reading()
+        self._leg.wake()
 
     def _complete(self, reply: ReplyId) -> None:
         """The resampler holds the last milliseconds of the last word: out with them."""
@@ -259,14 +267,17 @@ class Call:
 
     def _silence_agent(self, at_ns: int) -> None:
         sounding = self._playout.playing is not None
-        heard = [fate for fate in self._playout.flush() if fate.reply < OWN_WORDS]
-        self._leg.flush()
+        unplayed_ms = self._leg.flush()
+        heard = [fate for fate in self._playout.flush(unplayed_ms) if fate.reply < OWN_WORDS]
         self._down.reset()
         self._down_reply = None
         if heard:
             self._session.report_heard(heard)
             self._turns.interrupted(heard, at_ns)
             self._stopping = sounding
+            if unplayed_ms:  # The carrier threw it away: nothing more leaves.
+                self._stopping = False
+                self._turns.silent(self._clock())
             self._log.info(
                 "barge_in",
                 heard_ms=sum(fate.heard_ms for fate in heard),

@@ -11,7 +11,11 @@ import typer
 
 def call(
     uri: Annotated[
-        str, typer.Argument(help="sip:USER@HOST:PORT;transport=tcp; all but HOST may be left out.")
+        str,
+        typer.Argument(
+            help="sip:USER@HOST:PORT;transport=tcp (all but HOST may be left out), "
+            "twilio+ws://HOST:PORT/twilio/stream, or ws://HOST:PORT/generic/stream"
+        ),
     ],
     say: Annotated[
         list[str] | None, typer.Option("--say", help="A text to speak; may be given several times.")
@@ -30,7 +34,8 @@ def call(
     ] = None,
     max_s: Annotated[float, typer.Option("--max-s", help="Hang up after so many seconds.")] = 120.0,
 ) -> None:
-    """Place a real SIP call: speak or play, press keys, record; print each event and the figures.
+    """Place a real call, by SIP or by media stream: speak or play, press keys, record; print each event and the
+    figures.
 
     Each line waits until the callee has finished speaking. Exit status 1 if the call was not answered.
     """
@@ -38,6 +43,7 @@ def call(
     from telbridge.audio.formats import PCMA_8K, PCMU_8K
     from telbridge.caller.conversation import Press
     from telbridge.caller.run import CallOptions, Say, Script, Wav, run_call
+    from telbridge.caller.streams.run import is_stream, run_stream_call
     from telbridge.cli.voice import make_voice
 
     script: list[Script] = [Say(text, interrupt_ms) for text in say or ()]
@@ -53,7 +59,8 @@ def call(
         max_duration_s=max_s,
     )
     try:
-        report = asyncio.run(run_call(options, show_event))
+        run = run_stream_call if is_stream(uri) else run_call
+        report = asyncio.run(run(options, show_event))
     except (ValueError, OSError) as error:
         typer.echo(f"telbridge: {error}", err=True)
         raise typer.Exit(1) from None
