@@ -302,7 +302,7 @@ class Playout:
         return Heard(entry.id, self.format.samples_in(entry.pulled), discarded, self.format.rate_hz)
 
     def _take_back(self, unplayed: int) -> list[tuple[_Reply, int]]:
-        """The newest `unplayed` bytes of frames were not played: what of it was speech, by reply, in order."""
+        """The newest `unplayed` bytes of frames were not played: what was speech in them, by reply."""
         back: dict[int, tuple[_Reply, int]] = {}
         while unplayed > 0 and self._tail:
             entry, speech, on_wire = self._tail.pop()

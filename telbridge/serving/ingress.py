@@ -70,7 +70,7 @@ class Ingress:
         return {"http": f"{http.host}:{http.port}"} if self._runner else {}
 
     async def start(self) -> None:
-        """Listen. ConfigErrors if the port cannot be had and was asked for; the default port is only tried."""
+        """Listen. ConfigErrors if a port that was asked for cannot be had; the default port is only tried."""
         http = self._settings.http
         self._ticking = StreamClock(self._clock, self._log)
         runner = web.AppRunner(

@@ -45,8 +45,9 @@ class Addresses:
             return self._public_url
         proxied = self._is_proxy(request.remote or "")
         scheme = request.headers.get("X-Forwarded-Proto", "http") if proxied else "http"
-        host = request.headers.get("X-Forwarded-Host") if proxied else None
-        host = host or request.headers.get("Host", "")
+        host = request.headers.get("Host", "")
+        if proxied:
+            host = request.headers.get("X-Forwarded-Host", host)
         if scheme not in ("http", "https") or not _HOST.fullmatch(host):
             raise web.HTTPBadRequest(text="no such host")
         return f"{scheme}://{host.lower()}"

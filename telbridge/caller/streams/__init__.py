@@ -1,1 +1,1 @@
-"""A caller who comes by media stream: behaves towards a bridge as the carrier does. Shares nothing with the legs."""
+"""A caller who comes by media stream: does towards a bridge what a carrier does."""

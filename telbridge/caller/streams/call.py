@@ -60,7 +60,7 @@ class StreamFacts:
 class StreamCall:
     """Implements `telbridge.caller.talk.Talk`; its own `media`. A pacer ticks it every 20 ms.
 
-    Audio is μ-law throughout. `delay_ticks`: the carrier's own buffer, before what came is played.
+    Audio is μ-law throughout.
     """
 
     def __init__(
@@ -128,9 +128,9 @@ class StreamCall:
     def vanish(self) -> None:
         """The network is gone, without a word."""
         self._end(StreamEnded("us", None, "vanished"))
-        transport = self._socket.get_extra_info("socket")
-        if transport is not None and (response := self._socket._response).connection is not None:
-            response.connection.transport.abort()
+        connection = self._socket._response.connection
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()
 
     async def wait_ended(self) -> StreamEnded:
         await self._over.wait()

@@ -1,4 +1,4 @@
-"""What carriers say on their streams, and how they are told. Pure; a second reading of each protocol's pages."""
+"""What carriers say on their streams, and how they are told. Pure; a second reading of each protocol."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class TwilioDialect:
         return self._numbered("stop", stop={"accountSid": self._account, "callSid": self._call})
 
     def receive(self, message: Message) -> Order:
-        """Twilio is exact: unknown events, extra or missing fields, a wrong streamSid are its warning 31951."""
+        """Twilio is exact: an unknown event, a field too many or too few, a wrong streamSid is its 31951."""
         if isinstance(message, bytes):
             raise ValueError("31950: binary message")
         fields = json.loads(message)

@@ -1,4 +1,4 @@
-"""A carrier's buffer towards its caller: audio and marks in order, played at the carrier's own clock. Pure."""
+"""A carrier's buffer towards its caller: audio and marks in order, played at its own clock. Pure."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from telbridge.audio.formats import PCMU_8K
 from telbridge.audio.wav import write_wav
 from telbridge.caller.conversation import Conversation, Turn
 from telbridge.caller.report import Gaps, TurnReport
-from telbridge.caller.run import CallOptions, Ladder, OnEvent, prepare
 from telbridge.caller.rtp import CLOCK_HZ
+from telbridge.caller.run import CallOptions, Ladder, OnEvent, prepare
 from telbridge.caller.streams.call import StreamCall
 from telbridge.caller.streams.phone import TEST_ACCOUNT, StreamPhone
 from telbridge.caller.streams.webhook import Account, Refusal

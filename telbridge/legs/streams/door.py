@@ -85,7 +85,7 @@ class Door:
             text = isinstance(greeting, str)
             message = greeting.encode() if isinstance(greeting, str) else greeting
             socket.write(frame(TEXT if text else BINARY, message))
-        leg = StreamLeg(
+        return StreamLeg(
             StreamParts(
                 facts=facts,
                 format=started.format,
@@ -97,7 +97,6 @@ class Door:
                 media_timeout_s=self._terms.media_timeout_s,
             )
         )
-        return leg
 
     async def _started(self, websocket: web.WebSocketResponse, peer: StreamPeer) -> Started:
         limit_s = self._terms.start_timeout_s

@@ -34,8 +34,8 @@ def signed_url(tokens: Iterable[str], given: str, url: str, form: Mapping[str, S
 
 
 def url_variants(url: str) -> list[str]:
-    """As Twilio may have signed it: with its port or without, for a WebSocket also with a slash behind the path
-    (Twilio's security page). User and password never count."""
+    """As Twilio may have signed it: with its port or without, for a WebSocket also with a slash behind
+    its path (Twilio's security page). User and password never count."""
     parts = urlsplit(url)
     host = (parts.hostname or "").lower()
     if ":" in host:
