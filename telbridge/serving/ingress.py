@@ -16,7 +16,7 @@ from telbridge.legs.streams.door import Door, Terms
 from telbridge.legs.streams.leg import StreamLeg
 from telbridge.serving.ingress_address import Addresses
 from telbridge.serving.ingress_generic import GenericIngress
-from telbridge.serving.ingress_limits import WELCOME, Throttle
+from telbridge.serving.ingress_limits import Throttle
 from telbridge.serving.ingress_twilio import TwilioIngress
 from telbridge.sessions.credentials import SecretMissing, SecretRef
 
@@ -131,6 +131,7 @@ class Ingress:
                 addresses=self._addresses,
                 door=door,
                 has_room=self._has_room,
+                welcome=self._welcome,
                 legs=self._legs,
                 clock=self._clock,
                 log=self._log,
@@ -142,6 +143,7 @@ class Ingress:
                 addresses=self._addresses,
                 door=door,
                 has_room=self._has_room,
+                welcome=self._welcome,
                 clock=self._clock,
                 log=self._log,
             ).routes()
@@ -154,8 +156,11 @@ class Ingress:
         address = self._addresses.client(request)
         if not self._throttle.admits(address, self._clock()):
             return web.Response(status=429, headers={"Retry-After": "1", "Connection": "close"})
-        request[WELCOME] = lambda: self._throttle.give_back(address, self._clock())
         return await handler(request)
+
+    def _welcome(self, request: web.Request) -> None:
+        """Who asks has shown that it may: this request counts for nothing."""
+        self._throttle.give_back(self._addresses.client(request), self._clock())
 
     def _has_room(self) -> bool:
         return not self._draining and len(self._live) < self._settings.streams.max_calls

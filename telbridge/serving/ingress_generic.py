@@ -14,7 +14,7 @@ from telbridge.legs.streams.door import Door
 from telbridge.legs.streams.generic import GenericPeer
 from telbridge.legs.streams.peer import Started
 from telbridge.serving.ingress_address import Addresses
-from telbridge.serving.ingress_limits import Seldom, welcome
+from telbridge.serving.ingress_limits import Seldom
 
 STREAM: Final = "/generic/stream"
 
@@ -29,11 +29,12 @@ class GenericIngress:
         addresses: Addresses,
         door: Door,
         has_room: Callable[[], bool],
+        welcome: Callable[[web.Request], None],
         clock: Callable[[], int],
         log: Any,
     ) -> None:
         self._token, self._addresses, self._door, self._has_room = token, addresses, door, has_room
-        self._clock, self._log = clock, log
+        self._welcome, self._clock, self._log = welcome, clock, log
         self._seldom = Seldom()
 
     def routes(self) -> list[web.AbstractRouteDef]:
@@ -46,7 +47,7 @@ class GenericIngress:
             raise web.HTTPForbidden(text="refused")
         if not self._has_room():
             return web.Response(status=503, headers={"Retry-After": "5"}, text="no room")
-        welcome(request)
+        self._welcome(request)
         peer_address = self._addresses.client(request)
 
         def admit(started: Started) -> CallFacts:

@@ -1,11 +1,9 @@
-"""How much one address may ask."""
+"""How much one address may ask. Pure."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from typing import Final
-
-from aiohttp import web
 
 MAX_ADDRESSES: Final = 4_096
 """Remembered at a time; the one that has been quiet longest is forgotten."""
@@ -40,14 +38,6 @@ class Throttle:
         self._buckets[address] = (left, now_ns)
         if len(self._buckets) > MAX_ADDRESSES:
             self._buckets.popitem(last=False)
-
-
-WELCOME: Final = "telbridge_welcome"
-
-
-def welcome(request: web.Request) -> None:
-    """Who asks has shown that it may: this request counts for nothing."""
-    request[WELCOME]()
 
 
 class Seldom:

@@ -20,7 +20,7 @@ from telbridge.legs.streams.twilio import TwilioPeer
 from telbridge.legs.streams.twilio_signature import MAYBE_UNSIGNED, signed_url
 from telbridge.legs.streams.twilio_webhook import ENDED, connect_stream, facts_to_hand_on, headers_of
 from telbridge.serving.ingress_address import Addresses, websocket_url
-from telbridge.serving.ingress_limits import Seldom, welcome
+from telbridge.serving.ingress_limits import Seldom
 
 VOICE: Final = "/twilio/voice"
 STREAM: Final = "/twilio/stream"
@@ -44,6 +44,7 @@ class TwilioIngress:
         addresses: Addresses,
         door: Door,
         has_room: Callable[[], bool],
+        welcome: Callable[[web.Request], None],
         legs: Mapping[str, StreamLeg],
         clock: Callable[[], int],
         log: Any,
@@ -52,7 +53,7 @@ class TwilioIngress:
         carrier's id of the call."""
         self._tokens, self._account_sid, self._verify = tokens, account_sid, verify
         self._addresses, self._door, self._has_room, self._legs = addresses, door, has_room, legs
-        self._clock, self._log = clock, log
+        self._welcome, self._clock, self._log = welcome, clock, log
         self._office = TicketOffice()
         self._seldom = Seldom()
 
@@ -99,7 +100,7 @@ class TwilioIngress:
             raise self._refusal(request, str(refusal)) from None
         if not self._has_room():
             return web.Response(status=503, headers={"Retry-After": "5"}, text="no room")
-        welcome(request)
+        self._welcome(request)
         peer_address = self._addresses.client(request)
 
         def admit(started: Started) -> CallFacts:
@@ -128,7 +129,7 @@ class TwilioIngress:
             raise self._refusal(request, "no CallSid or AccountSid")
         if self._account_sid is not None and _first(form, "AccountSid") != self._account_sid:
             raise self._refusal(request, "another account")
-        welcome(request)
+        self._welcome(request)
         return form
 
     def _verify_signature(self, request: web.Request, url: str, form: Form) -> None:
