@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from telbridge.agent.settings import AgentSettings
 from telbridge.dialplan.vocabulary import NeutralSettings
 from telbridge.legs.sip.settings import SipSettings
+from telbridge.serving.ingress_settings import GenericSection, HttpSection, StreamsSection, TwilioSection
 from telbridge.sessions.provider import Provider, VendorSettings, problems
 from telbridge.sessions.providers import PROVIDERS
 
@@ -149,6 +150,10 @@ class _Settings(_Section):
     """The whole file, but for the agent APIs: each of them has a section of its own name."""
 
     sip: SipSettings = SipSettings()
+    http: HttpSection = HttpSection()
+    streams: StreamsSection = StreamsSection()
+    twilio: TwilioSection = TwilioSection()
+    generic: GenericSection = GenericSection()
     call: CallSection = CallSection()
     session: SessionSection = SessionSection()
     local_agent: AgentSettings = AgentSettings()

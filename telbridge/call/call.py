@@ -12,9 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, assert_never
 
-from telbridge.audio.formats import AudioFormat
-from telbridge.audio.transcoder import Transcoder
 from telbridge.call.director import Director, Script
+from telbridge.call.downlink import Downlink
 from telbridge.call.events import (
     AgentAudio,
     AgentError,
@@ -58,14 +57,14 @@ from telbridge.call.events import (
     Unknown,
     UpdateRefused,
 )
-from telbridge.call.music import Music
-from telbridge.call.playout import OWN_WORDS, Heard, Playout
+from telbridge.call.owed import Owed
+from telbridge.call.playout import Heard
 from telbridge.call.ports import Agents, Greeting, Leg, Outside, Session, SessionImpossible
-from telbridge.call.recovery import OwnWords, Recovery
+from telbridge.call.recovery import Recovery
+from telbridge.call.seat import Seat
 from telbridge.call.stage import Stage
 from telbridge.call.summary import CallSummary
 from telbridge.call.turns import TurnBook
-from telbridge.call.utterances import Utterances
 from telbridge.dialplan.orders import HangUp, SwitchAgent
 from telbridge.dialplan.plan import Opening
 
@@ -104,17 +103,6 @@ REPLIES_APART: Final = 1_000_000
 """Between the reply ids of one agent and the next."""
 
 
-class Seat:
-    """One session and its transcoders; the one in the agent's seat is heard."""
-
-    def __init__(self, session: Session, leg_format: AudioFormat) -> None:
-        self.session = session
-        self.up = Transcoder(leg_format, session.uplink_format)
-        self.down = Transcoder(session.downlink_format, leg_format)
-        self.ready = asyncio.Event()
-        self.task: asyncio.Task[SessionEnd]
-
-
 @dataclass(frozen=True, slots=True)
 class CallPlan:
     """What this call is to be; resolved before it starts."""
@@ -146,30 +134,20 @@ class Call:
         self._leg, self._agents, self._plan, self._outside = leg, agents, plan, outside
         self._clock, self._log = clock, log
         self._started_ns = clock()
-        self._playout = Playout(leg.format, leg.frame_ms)
-        self._lobby = Playout(leg.format, leg.frame_ms)
-        """What the caller hears before the agent is connected."""
-        self._music = Music(leg.format, self._playout.frame_bytes)
         self._silence = leg.format.silence(leg.format.rate_hz * leg.frame_ms // 1000)
         self._seat: Seat | None = None
-        self._down_reply: ReplyId | None = None
-        self._sounding: ReplyId | None = None
-        self._agent_sounds = self._stopping = False
         self._heard_from: set[ReplyId] = set()
         self._transcripts: dict[ReplyId, str] = {}
-        self._started_replies: set[ReplyId] = set()
         self._turns = TurnBook(self._started_ns)
         self._faults: Counter[str] = Counter()
         self._dtmf_count = 0
         self._unanswered = 0
-        self._talking = self._held = self._paused = self._connected = False
-        self._caller_muted = self._agent_muted = self._discreet = False
+        self._talking = self._held = self._paused = False
+        self._caller_muted = self._agent_muted = self._discreet = self._covered = False
         self._answered_ns: int | None = None
         self._ready_ns: int | None = None
-        self._owed: asyncio.TimerHandle | None = None
         self._parting: asyncio.TimerHandle | None = None
-        self._hanging_up = False
-        self._owed_on_hold = self._deaf = self._accepted = False
+        self._hanging_up = self._deaf = self._accepted = False
         self._greeting: Greeting | None = None
         self._greeting_wav = b""
         self._greeting_barge_in = True
@@ -177,9 +155,9 @@ class Call:
 
         loop = asyncio.get_running_loop()
         self._loop = loop
-        self._utterances = Utterances(self._on_said)
-        self._own = OwnWords(lambda: self._audible)
-        self._recovery = Recovery(self._playout, self._own, plan.filler, loop, self._agent_unheard)
+        self._downlink = Downlink(leg, self._turns, tell=self._tell, said=self._on_said)
+        self._recovery = Recovery(self._downlink, plan.filler, loop, self._agent_unheard)
+        self._owed = Owed(plan.reply_timeout_s, self._on_no_reply)
         self._stage = Stage(self, leg, outside, log=log)
         self._director = Director(plan.script, self._stage.perform, clock=clock)
         self._stage.director = self._director
@@ -189,7 +167,6 @@ class Call:
         self._broken: asyncio.Future[SessionEnd] = loop.create_future()
         self._session_over: asyncio.Future[SessionEnd] = loop.create_future()
         self._last_said: asyncio.Future[None] = loop.create_future()
-        self._drained = asyncio.Event()
         self._end_asked: asyncio.Future[None] = loop.create_future()
 
     # ------------------------------------------------------------ the way of a frame
@@ -200,72 +177,42 @@ class Call:
             return
         seat = self._seat
         assert seat is not None
-        if self._covered:
-            frame = self._silence
+        if self._covered or self._downlink.utterances.protected:
+            frame = self._leg.format.silence(self._leg.format.samples_in(len(frame)))
         seat.session.send_audio(seat.up.convert(frame))
-
-    @property
-    def _covered(self) -> bool:
-        """The agent must not hear the caller; it goes on to hear silence, for its clock's sake."""
-        return self._caller_muted or self._discreet or self._stage.transferring or self._utterances.protected
 
     def downlink(self, now_ns: int) -> bytes | memoryview:
         """The next frame for the caller; speech is kept, not spent, while the caller cannot hear it."""
         if self._nobody_hears():
             return self._silence
-        playout = self._audible
-        frame = playout.pull()
-        if playout.playing != self._sounding:
-            self._note_change(playout, now_ns)
-        if self._music.on:
-            frame = self._with_music(playout, frame)
-        if self._paused and self._playout.queued_ms < DOWNLINK_LOW_MS:
-            self._paused = False
-            self._resume_reading()
+        frame = self._downlink.pull(now_ns)
+        if self._paused:
+            self._go_on_reading()
         return frame
 
-    def _with_music(self, playout: Playout, frame: bytes | memoryview) -> bytes | memoryview:
-        if playout.playing is not None:
-            return self._music.under(frame)
-        return self._music.frame() or frame if playout.idle else frame
+    def speech(self, now_ns: int, *, ahead: bool) -> bytes | memoryview | None:
+        """For a leg that sends ahead (`Media.speech`)."""
+        if self._nobody_hears():
+            return None
+        frame = self._downlink.speech(now_ns, ahead=ahead)
+        if self._paused:
+            self._go_on_reading()
+        return frame
 
-    @property
-    def _audible(self) -> Playout:
-        return self._playout if self._connected else self._lobby
+    def _go_on_reading(self) -> None:
+        if self._downlink.playout.queued_ms < DOWNLINK_LOW_MS and self._seat is not None:
+            self._paused = False
+            self._seat.session.resume_reading()
 
     def _nobody_hears(self) -> bool:
         return self._held or self._answered_ns is None
 
     def _agent_unheard(self) -> bool:
-        return self._nobody_hears() or not self._connected
+        return self._nobody_hears() or not self._downlink.connected
 
-    def _note_change(self, playout: Playout, now_ns: int) -> None:
-        """Once where speech starts or stops, not once a frame."""
-        playing = self._sounding = playout.playing
-        if self._stopping:
-            self._stopping = False
-            self._turns.silent(now_ns)
-        if playing is None:
-            if playout.idle:
-                self._drained.set()
-        elif playing < OWN_WORDS:
-            if playing not in self._started_replies:
-                self._started_replies.add(playing)
-                self._turns.agent_frame(playing, now_ns)
-            if not self._agent_sounds:
-                self._agent_sounds = True
-                self._loop.call_soon(self._tell, "agent_speaking")
-        self._loop.call_soon(self._settle_speech)
-
-    def _settle_speech(self) -> None:
-        """What was asked for has been heard, and the agent has come to its end; told once."""
-        self._utterances.settle(self._still_sounds)
-        if self._agent_sounds and self._playout.playing is None and not self._playout.unfinished:
-            self._agent_sounds = False
-            self._tell("agent_stopped")
-
-    def _still_sounds(self, reply: ReplyId) -> bool:
-        return self._playout.holds(reply) or self._lobby.holds(reply)
+    def _note_cover(self) -> None:
+        """Whether the agent must not hear the caller; it goes on to hear silence, for its clock's sake."""
+        self._covered = self._caller_muted or self._discreet or self._stage.transferring
 
     # ------------------------------------------------------------ agent events
 
@@ -344,40 +291,26 @@ class Call:
                 assert_never(event)
 
     def _on_audio(self, event: AgentAudio) -> None:
-        self._utterances.began(event.reply)
-        if self._agent_muted:
-            return
+        self._downlink.utterances.began(event.reply)
         seat = self._seat
-        assert seat is not None
-        if event.reply != self._down_reply:
-            seat.down.reset()
-            self._down_reply = event.reply
-        if not self._playout.append(event.reply, seat.down.convert(event.audio)):
+        if self._agent_muted or seat is None:
+            return
+        if not self._downlink.append(event.reply, seat.audio(event.reply, event.audio)):
             return
         if event.reply not in self._heard_from:
             self._heard_from.add(event.reply)
             self._turns.agent_audio(event.reply, event.at_ns)
             self._unanswered = 0
-            self._expect_nothing()
+            self._owed.nothing()
             self._cancel_parting()
-        if not self._paused and self._playout.queued_ms > DOWNLINK_HIGH_MS:
+        if not self._paused and self._downlink.playout.queued_ms > DOWNLINK_HIGH_MS:
             self._paused = True
             seat.session.pause_reading()
 
-    def _resume_reading(self) -> None:
-        if self._seat is not None:
-            self._seat.session.resume_reading()
-
     def _complete(self, reply: ReplyId) -> None:
-        """The resampler holds the last milliseconds of the last word: out with them."""
-        if reply == self._down_reply and self._seat is not None:
-            self._playout.append(reply, self._seat.down.finish())
-            self._seat.down.reset()
-            self._down_reply = None
-        self._playout.complete(reply)
-        self._utterances.began(reply)
-        self._utterances.complete(reply)
-        self._settle_speech()
+        if self._seat is not None and reply == self._seat.reply:
+            self._downlink.append(reply, self._seat.rest())
+        self._downlink.complete(reply)
 
     def _on_caller_started(self, event: CallerStartedSpeaking) -> None:
         """Silence first; what was heard goes to the API next; book-keeping last."""
@@ -390,32 +323,24 @@ class Call:
 
     def _silence_agent(self, at_ns: int) -> None:
         """Unless it is saying what must be heard: then the API heard something older than those words."""
-        if self._utterances.protected:
+        if self._downlink.utterances.protected:
             return
-        sounding = self._playout.playing is not None
-        heard = self._flush()
+        heard = self._flush(at_ns, barge_in=True)
         if heard:
-            self._turns.interrupted(heard, at_ns)
-            self._stopping = sounding
             self._log.info(
                 "barge_in",
                 heard_ms=sum(fate.heard_ms for fate in heard),
                 discarded_ms=sum(fate.discarded_ms for fate in heard),
             )
-            self._agent_sounds = False
             self._tell("interrupted")
 
-    def _flush(self) -> list[Heard]:
-        """Throw away all that would be heard; the agent is told what was."""
-        heard = [fate for fate in self._playout.flush() if fate.reply < OWN_WORDS]
-        self._lobby.flush()
-        self._leg.flush()
-        self._down_reply = None
+    def _flush(self, at_ns: int, *, barge_in: bool = False) -> list[Heard]:
+        """Silence; the agent is told what was heard."""
+        heard = self._downlink.flush(at_ns, barge_in=barge_in)
         if self._seat is not None:
-            self._seat.down.reset()
+            self._seat.cut()
             if heard:
                 self._seat.session.report_heard(heard)
-        self._utterances.cut()
         return heard
 
     def _on_reply_done(self, event: ReplyDone) -> None:
@@ -437,11 +362,12 @@ class Call:
         self._ready.set_result(None)
         self._note_talking()
         if self._greeting is not None:
-            self._expect_reply()
+            self._owed.expect()
         self._tell("agent_ready")
 
     def _note_talking(self) -> None:
-        self._talking = self._connected and self._answered_ns is not None and self._ready.done()
+        answered = self._answered_ns is not None
+        self._talking = self._downlink.connected and answered and self._ready.done()
 
     def _fault(self, kind: str, what: str) -> None:
         """The first of each kind is logged, the rest counted: a peer in a loop must not flood the log."""
@@ -465,9 +391,7 @@ class Call:
         return session is not None and self._talking and not self._recovery.lost_now and session.says_exactly
 
     def connect(self) -> None:
-        """From the lobby to the agent; what was being said in the lobby is over."""
-        self._connected = True
-        self._lobby.flush()
+        self._downlink.connect()
         self._note_talking()
         if self._greeting_wav:
             self.play_words(GREETING, self._greeting_wav, barge_in=self._greeting_barge_in)
@@ -477,13 +401,13 @@ class Call:
         if session is None:
             self._on_said(order)
             return
-        self._utterances.ask(order, barge_in=barge_in)
+        self._downlink.utterances.ask(order, barge_in=barge_in)
         session.say(text)
-        self._expect_reply()
+        self._owed.expect()
 
     def play_words(self, order: int, audio: bytes, *, barge_in: bool) -> None:
         if not self._deaf:
-            self._utterances.own(order, self._own.say(audio), barge_in=barge_in)
+            self._downlink.utterances.own(order, self._downlink.say(audio), barge_in=barge_in)
 
     def _on_said(self, token: int) -> None:
         """Words that were asked for are over."""
@@ -496,20 +420,18 @@ class Call:
             self._director.done(token)
 
     def stop_speech(self) -> None:
-        """A key was pressed."""
         if self._seat is not None and self._ready.done():
             self._seat.session.interrupt()
-        self._flush()
-        self._agent_sounds = False
+        self._flush(self._clock())
 
     def expect_reply(self) -> None:
-        self._expect_reply()
+        self._owed.expect()
 
     def music(self, loop: bytes | None) -> None:
         if loop is None:
-            self._music.stop()
+            self._downlink.music.stop()
         else:
-            self._music.start(loop)
+            self._downlink.music.start(loop)
 
     def mute(self, *, caller: bool, agent: bool, on: bool) -> None:
         if caller:
@@ -517,10 +439,15 @@ class Call:
         if agent:
             self._agent_muted = on
             if on:
-                self._flush()
+                self._flush(self._clock())
+        self._note_cover()
 
     def discreet(self, *, on: bool) -> None:
         self._discreet = on
+        self._note_cover()
+
+    def transferring(self) -> None:
+        self._note_cover()
 
     async def switch(self, order: SwitchAgent) -> str | None:
         """The new agent is connected beside the old one and takes its seat when it is ready."""
@@ -540,13 +467,13 @@ class Call:
         await _first(seat.task, arrived, self._over, timeout_s=SWITCH_S)
         arrived.cancel()
         if not seat.ready.is_set() or seat.task.done() or self._deaf or self._over.done():
-            await _ended(seat.task, session.close)
+            await seat.leave()
             return "the new agent did not come"
-        if self._down_reply is not None:
-            self._complete(self._down_reply)
+        if old.reply is not None:
+            self._complete(old.reply)
         self._seat = seat
-        self._utterances.lost()
-        await _ended(old.task, old.session.close)
+        self._downlink.utterances.lost()
+        await old.leave()
         return None
 
     def hang_up(self, order: HangUp) -> None:
@@ -570,13 +497,14 @@ class Call:
     # ------------------------------------------------------------ a session that broke
 
     def _on_lost(self, event: SessionLost) -> None:
-        in_reply = self._down_reply is not None or self._unanswered > 0 or self._is_owed
-        if self._down_reply is not None:
-            self._complete(self._down_reply)
-        self._expect_nothing()
+        reply = self._seat.reply if self._seat is not None else None
+        in_reply = reply is not None or self._unanswered > 0 or self._owed.pending
+        if reply is not None:
+            self._complete(reply)
+        self._owed.nothing()
         self._paused = False  # The next connection reads.
         self._recovery.lost(in_reply=in_reply)
-        self._utterances.lost()
+        self._downlink.utterances.lost()
         self._tell("session_lost", error=event.detail)
 
     def _on_back(self) -> None:
@@ -589,11 +517,11 @@ class Call:
             self._greet_again(session, self._greeting)
         else:
             session.request_reply(_BACK)
-        self._expect_reply()
+        self._owed.expect()
 
     def _greet_again(self, session: Session, greeting: Greeting) -> None:
         """The first one was lost with its session before anybody heard of it."""
-        self._utterances.ask(GREETING, barge_in=self._greeting_barge_in)
+        self._downlink.utterances.ask(GREETING, barge_in=self._greeting_barge_in)
         if greeting.verbatim:
             session.say(greeting.text)
         else:
@@ -605,25 +533,8 @@ class Call:
         """A cough may rightly stay unanswered, so one silence proves nothing; several turns in a row do."""
         self._tell("caller_stopped")
         self._unanswered += 1
-        if self._owed is None and self._unanswered >= UNANSWERED_TURNS:
-            self._expect_reply()
-
-    def _expect_reply(self) -> None:
-        self._expect_nothing()
-        if self._held:
-            self._owed_on_hold = True
-        else:
-            self._owed = self._loop.call_later(self._plan.reply_timeout_s, self._on_no_reply)
-
-    @property
-    def _is_owed(self) -> bool:
-        return self._owed is not None or self._owed_on_hold
-
-    def _expect_nothing(self) -> None:
-        self._owed_on_hold = False
-        if self._owed is not None:
-            self._owed.cancel()
-            self._owed = None
+        if not self._owed.running and self._unanswered >= UNANSWERED_TURNS:
+            self._owed.expect()
 
     def _on_no_reply(self) -> None:
         self._break(Ending.AGENT_LOST, f"no answer for {self._plan.reply_timeout_s:g} s")
@@ -647,14 +558,12 @@ class Call:
                 if not self._deaf:
                     self._director.key(event.digit, event.method, event.duration_ms)
             case Held():
-                owed = self._is_owed
-                self._expect_nothing()
-                self._held, self._owed_on_hold = True, owed
+                self._held = True
+                self._owed.hold()
                 self._tell("hold")
             case Resumed():
                 self._held = False
-                if self._owed_on_hold:
-                    self._expect_reply()
+                self._owed.resume()
                 self._tell("resume")
             case LegEnded():
                 self._talking = False
@@ -700,13 +609,13 @@ class Call:
             return self._summary(end)
         finally:
             self._deaf = True
-            self._expect_nothing()
+            self._owed.nothing()
             self._recovery.stop()
             self._cancel_parting()
             self._director.ended(Ending.INTERNAL_ERROR.value)
             self._leg.hang_up()
             if self._seat is not None:
-                await _ended(self._seat.task, self._seat.session.close)
+                await self._seat.leave()
             await self._stage.close()
             await _first(self._over, timeout_s=HANG_UP_S)
 
@@ -725,7 +634,7 @@ class Call:
                 await _first(*sides)
         end = self._verdict()
         self._talking = False
-        self._expect_nothing()
+        self._owed.nothing()
         self._recovery.stop()
         await self._part(end)
         return end
@@ -747,7 +656,7 @@ class Call:
         self._choose_greeting(opening)
         if self._greeting is not None:
             session.greet(self._greeting)
-            self._utterances.ask(GREETING, barge_in=self._greeting_barge_in)
+            self._downlink.utterances.ask(GREETING, barge_in=self._greeting_barge_in)
         self._seat = self._take_seat(session)
 
     def _choose_greeting(self, opening: Opening) -> None:
@@ -762,16 +671,20 @@ class Call:
             self._greeting = Greeting(opening.greeting_text, verbatim=chosen.say is not None)
 
     def _take_seat(self, session: Session) -> Seat:
-        seat = Seat(session, self._leg.format)
-        seat.task = asyncio.create_task(
-            session.run(lambda event: self._on_event(seat, event)), name="session"
-        )
+        seat = Seat(session, self._leg.format, self._on_event)
         seat.task.add_done_callback(lambda _: self._on_session_over(seat))
         return seat
 
     def _on_session_over(self, seat: Seat) -> None:
-        if seat is self._seat and not self._session_over.done():
-            self._session_over.set_result(self._session_end(seat.task))
+        """An exception here is a bug of ours: the log gets its traceback, the caller an apology."""
+        if seat is not self._seat or self._session_over.done():
+            return
+        try:
+            end = seat.end()
+        except Exception as error:  # noqa: BLE001 - the wall between a session and its call
+            self._log.error("session_bug", exc_info=error)
+            end = SessionEnd(Ending.INTERNAL_ERROR, type(error).__name__)
+        self._session_over.set_result(end)
 
     @property
     def _failed(self) -> bool:
@@ -791,15 +704,6 @@ class Call:
         if self._session_over.done():
             return self._session_over.result()
         return SessionEnd(Ending.DRAINED)
-
-    def _session_end(self, session: asyncio.Task[SessionEnd]) -> SessionEnd:
-        """An exception here is a bug of ours: the log gets its traceback, the caller an apology."""
-        if session.cancelled():
-            return SessionEnd(Ending.INTERNAL_ERROR, "cancelled")
-        if (error := session.exception()) is not None:
-            self._log.error("session_bug", exc_info=error)
-            return SessionEnd(Ending.INTERNAL_ERROR, type(error).__name__)
-        return session.result()
 
     async def _part(self, end: SessionEnd) -> None:
         """Last words: the agent's own goodbye, or our apology in its place; then hang up."""
@@ -832,27 +736,26 @@ class Call:
         """Through the agent where it can, else by ourselves; in place of whatever is being said."""
         if not self._last_words:
             return
-        self._flush()
+        self._flush(self._clock())
         session = self.session
-        if session is not None and self._connected and self._ready.done() and not self._session_over.done():
+        if session is not None and self._ready.done() and not self._session_over.done():
             session.interrupt()
-        self._talking = not self._session_over.done() and self._connected and self._ready.done()
+            self._note_talking()
         self._stage.say_last(LAST_WORDS, self._last_words)
         await _first(self._last_said, self._over, self._session_over, timeout_s=GOODBYE_MS / 1000)
 
     async def _apologise(self) -> None:
         """Behind an emptied queue; nothing that the agent still sends may cut it or follow it."""
         self._deaf = True
-        self._connected = True
-        self._playout.flush()
-        self._own.say(self._plan.apology)
-        await self._played_out(self._playout.queued_ms + 1000)
+        self._downlink.flush(self._clock())
+        self._downlink.say(self._plan.apology)
+        await self._played_out(self._downlink.audible.queued_ms + 1000)
 
     async def _played_out(self, limit_ms: int) -> None:
-        if self._playout.idle:
+        if self._downlink.audible.idle:
             return
-        self._drained.clear()
-        drained = asyncio.create_task(self._drained.wait())
+        self._downlink.drained.clear()
+        drained = asyncio.create_task(self._downlink.drained.wait())
         try:
             await _first(drained, self._over, timeout_s=limit_ms / 1000)
         finally:
@@ -873,7 +776,7 @@ class Call:
             answered_ms=self._since_start(self._answered_ns),
             session_ready_ms=self._since_start(self._ready_ns),
             turns=self._turns.turns,
-            playout=self._playout.totals,
+            playout=self._downlink.playout.totals,
             rate_hz=self._leg.format.rate_hz,
             quality=self._leg.quality(),
             uplink_dropped_ms=self._seat.session.uplink_dropped_ms if self._seat is not None else 0,
@@ -889,12 +792,3 @@ class Call:
 async def _first(*waits: asyncio.Future[Any], timeout_s: float | None = None) -> None:
     """Until one of them is done. They are left as they are."""
     await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-
-
-async def _ended(session: asyncio.Task[SessionEnd], close: Callable[[], None]) -> None:
-    """Close in good order, then by force."""
-    close()
-    await asyncio.wait([session], timeout=HANG_UP_S)
-    if not session.done():
-        session.cancel()
-        await asyncio.wait([session])

@@ -22,11 +22,16 @@ class Media(Protocol):
     """
 
     def uplink(self, frame: bytes | memoryview, now_ns: int) -> None:
-        """One frame of the caller's audio in the leg's format. The buffer is valid during the call only."""
+        """Some of the caller's audio in the leg's format: one frame, or what a carrier put into one message.
+        The buffer is valid during the call only."""
 
     def downlink(self, now_ns: int) -> bytes | memoryview:
         """The next frame for the caller, `frame_ms` long, in the leg's format; silence when there is
         nothing to say. Valid until the next `downlink`."""
+
+    def speech(self, now_ns: int, *, ahead: bool) -> bytes | memoryview | None:
+        """The same for a leg that is not owed a frame each tick: None in place of silence. `ahead`: the frame
+        before has not been played yet, so nothing is taken that may still grow."""
 
 
 class Leg(Protocol):
@@ -68,8 +73,12 @@ class Leg(Protocol):
     def send_dtmf(self, digits: str, *, tone_ms: int, gap_ms: int) -> None:
         """Press keys towards the peer; `,` is half a second of pause. `DtmfSent` or `DtmfFailed` follows."""
 
-    def flush(self) -> None:
-        """Throw away what the leg itself or its peer has buffered towards the caller."""
+    def wake(self) -> None:
+        """Speech was queued: a leg that sends ahead of its clock may take it at once."""
+
+    def flush(self) -> int:
+        """Throw away what the leg itself or its peer has buffered towards the caller. Returns how many ms of
+        the frames taken last were not played; 0 where a frame leaves when it is taken."""
 
     def quality(self) -> LegQuality | None:
         """RTP statistics, while the leg lives and after its end; None where the leg has none."""

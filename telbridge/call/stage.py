@@ -49,6 +49,9 @@ class Actor(Protocol):
 
     def discreet(self, *, on: bool) -> None: ...
 
+    def transferring(self) -> None:
+        """A transfer began or failed."""
+
     def hang_up(self, order: orders.HangUp) -> None: ...
 
 
@@ -186,6 +189,7 @@ class Stage:
             return
         music = None if order.music is None else self._loop_of(order.music)
         self._transfer = order
+        self._actor.transferring()
         self._actor.music(music)
         self._leg.transfer(order.target, timeout_s=order.timeout_s)
         self._happened("transfer_requested", target=order.target)
@@ -203,6 +207,7 @@ class Stage:
         order, self._transfer = self._transfer, None
         if order is None:
             return
+        self._actor.transferring()
         if status == 200:
             self._happened("transfer_answered", target=order.target)
             self._done(order.id)

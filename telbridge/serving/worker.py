@@ -11,6 +11,8 @@ import json
 import signal
 import sys
 import time
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -18,17 +20,18 @@ import aiohttp
 import structlog
 import uvloop
 
-from telbridge.audio.formats import PCM_8K
+from telbridge.audio.formats import PCM_8K, AudioFormat
+from telbridge.audio.transcoder import Transcoder
 from telbridge.audio.wav import load_wav
 from telbridge.call.call import Call, CallPlan
 from telbridge.call.ports import Greeting, Leg
 from telbridge.config import ConfigError, ConfigErrors, Settings
 from telbridge.legs.sip.endpoint import SipEndpoint
-from telbridge.legs.sip.leg import SipLeg
 from telbridge.legs.sip.library import SipUnavailable
 from telbridge.ops import logging
 from telbridge.ops.records import RecordFile, record_of
 from telbridge.serving.apology import apology_path, filler_path
+from telbridge.serving.ingress import Ingress
 from telbridge.serving.messages import WorkerStart
 from telbridge.serving.sessions import Sessions
 from telbridge.sessions.connection import make_http_session
@@ -63,20 +66,24 @@ class Worker:
         async with make_http_session() as http:
             self._http = http
             endpoint = SipEndpoint(self._settings.sip, self._on_call, log=log)
+            ingress = Ingress(self._settings, self._on_call, log)
             endpoint.start()
             refreshing = asyncio.create_task(self._sessions.keep_secrets_fresh())
             try:
+                await ingress.start()
                 self.serving.set()
-                _say(event="ready", **endpoint.describe())
+                _say(event="ready", **endpoint.describe(), **ingress.describe())
                 await stop.wait()
                 endpoint.drain()
+                ingress.drain()
                 log.info("worker_draining", calls=len(self._calls))
                 await self._drain(hurry)
             finally:
                 refreshing.cancel()
+                await ingress.stop()
                 await endpoint.stop()
 
-    def _on_call(self, leg: SipLeg) -> None:
+    def _on_call(self, leg: Leg) -> None:
         task = asyncio.create_task(self._serve(leg), name=leg.facts.call_id)
         self._tasks.add(task)
         self.idle.clear()
@@ -96,7 +103,9 @@ class Worker:
         try:
             assert self._http is not None
             session = self._sessions.new(facts, self._http, call_log)
-            call = Call(leg, session, self._plan, clock=time.monotonic_ns, log=call_log)
+            call = Call(
+                leg, session, in_format(self._plan, leg.format), clock=time.monotonic_ns, log=call_log
+            )
             self._calls[facts.call_id] = call
             summary = await call.run()
         except Exception:  # noqa: BLE001 - the wall between calls
@@ -140,6 +149,13 @@ def _plan(settings: Settings) -> CallPlan:
         filler=_wav("filler_wav", section.filler_wav or filler_path()),
         reply_timeout_s=section.reply_timeout_s,
     )
+
+
+@lru_cache
+def in_format(plan: CallPlan, format: AudioFormat) -> CallPlan:
+    """The plan with our own words in a leg's format."""
+    apology, filler = (Transcoder(PCM_8K, format).convert(words) for words in (plan.apology, plan.filler))
+    return replace(plan, apology=apology, filler=filler)
 
 
 def _wav(key: str, path: Path) -> bytes:

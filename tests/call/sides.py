@@ -50,6 +50,9 @@ class HandLeg:
         self.facts = CallFacts("c1", "sip", "alice", "bob", "127.0.0.1:5061", PCMU_8K)
         self.said: list[str] = []
         self.now_ns = 0
+        self.woken = 0
+        self.unplayed_ms = 0
+        """What a carrier would hold."""
         self.media: Media | None = None
         self._on_event: Callable[[LegEvent], None] | None = None
 
@@ -82,8 +85,12 @@ class HandLeg:
         self.said.append("over")
         self.emit(LegEnded(Ending.CALLER_HUNG_UP, self.now_ns))
 
-    def flush(self) -> None:
+    def wake(self) -> None:
+        self.woken += 1
+
+    def flush(self) -> int:
         self.said.append("flush")
+        return self.unplayed_ms
 
     def transfer(self, target: str, *, timeout_s: float) -> None:
         self.said.append(f"REFER {target}")

@@ -153,7 +153,7 @@ async def test_events_after_the_end_arm_no_timer() -> None:
         scene.leg.caller_hangs_up()
         await scene.summary()
         call = scene.call
-        assert (call._recovery._timer, call._parting, call._owed) == (None, None, None)
+        assert (call._recovery._timer, call._parting, call._owed.pending) == (None, None, False)
 
 
 # ---------------------------------------------------------------- the tool that hangs up

@@ -122,8 +122,12 @@ class SipLeg:
     def hang_up(self) -> None:
         self.end(Ending.AGENT_HUNG_UP)
 
-    def flush(self) -> None:
+    def wake(self) -> None:
+        """Frames are taken at the tick."""
+
+    def flush(self) -> int:
         """Nothing waits behind the leg: each frame leaves when it is taken."""
+        return 0
 
     def quality(self) -> LegQuality | None:
         if self._call is not None and self._port.live:
