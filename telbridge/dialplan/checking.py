@@ -80,8 +80,12 @@ def _extends(plan: Dialplan, around: Around) -> Iterator[Finding]:
 
 def extends(own: Mapping[str, Session], profiles: Mapping[str, Session]) -> Iterator[Finding]:
     """What some profiles of a file build on, among all that there are."""
+    told: set[frozenset[str]] = set()
     for name, profile in own.items():
-        yield from _built_on(("profiles", name), profile, profiles)
+        circle = _circle(name, profiles, ())
+        if circle is None or frozenset(circle) not in told:
+            yield from _built_on(("profiles", name), profile, profiles)
+        told.add(frozenset(circle or ()))
 
 
 def _built_on(path: Path, session: Session, profiles: Mapping[str, Session]) -> Iterator[Finding]:
