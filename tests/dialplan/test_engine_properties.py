@@ -185,9 +185,12 @@ def test_whatever_happens(name: str, story: list[tuple[float, Any]], answered: b
             watch.reply(*happening)
         else:
             watch.put(happening)
-    ended = watch.state.ended
+    ended, given_before = watch.state.ended, len(watch.given)
     watch.put(Ended("caller_hung_up"))
     assert watch.state.ended
+    rules = PLANS[name].dialplan.on.hangup
+    if not ended and any(rule.when is None and not rule.once for rule in rules):
+        assert len(watch.given) > given_before, "the end of the call was lost"
     if not ended and name == "everything":
         assert any(
             isinstance(one, orders.Tag) and one.text == "over: caller_hung_up" for one in watch.given[-5:]
