@@ -44,6 +44,10 @@ def findings(plan: Dialplan, around: Around) -> Iterator[Finding]:
     yield from _lists(plan)
     yield from _details(plan)
     yield from _ringing(plan)
+    for name in plan.limits.per_minute:
+        known = [*around.agents.names, "other"]
+        if name not in known:
+            yield Finding(("limits", "per_minute", name), f"no such agent API `{name}`", nearest(name, known))
     yield from naming.names(plan, around)
     if not circles:
         yield from asking.sessions(plan, around)
