@@ -19,6 +19,7 @@ from telbridge.dialplan import values
 from telbridge.dialplan.values import FILTERS, LONGEST, Masked, Scope, Value
 
 LONGEST_SOURCE: Final = 300
+DEEPEST: Final = 40
 _WORDS: Final = {"true": True, "false": False, "none": None, "True": True, "False": False, "None": None}
 _ORDER: Final = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
 _ALLOWED: Final = (
@@ -78,8 +79,19 @@ def parse(source: str) -> Expression:
         raise BadExpression(
             f"{_short(source)} is no expression: write one such as `vars.name == 'Ann' and time.hour < 12`"
         ) from None
+    if _depth(tree) > DEEPEST:
+        raise BadExpression(f"{_short(source)} is nested too deeply: take it apart with `set`")
     _check(tree, source)
     return Expression(source.strip(), tree, tuple(dict.fromkeys(_names(tree))))
+
+
+def _depth(tree: ast.AST) -> int:
+    deepest, stack = 0, [(tree, 1)]
+    while stack:
+        node, depth = stack.pop()
+        deepest = max(deepest, depth)
+        stack += [(child, depth + 1) for child in ast.iter_child_nodes(node)]
+    return deepest
 
 
 def _short(source: str) -> str:
@@ -88,7 +100,6 @@ def _short(source: str) -> str:
 
 def _check(tree: ast.expr, source: str) -> None:
     calls = {id(node.right) for node in ast.walk(tree) if isinstance(node, ast.BinOp) and _is_filter(node)}
-    filters = calls | {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
         if not isinstance(node, _ALLOWED):
             raise BadExpression(
@@ -99,14 +110,19 @@ def _check(tree: ast.expr, source: str) -> None:
             raise BadExpression(f"{_short(source)} has a call: write filters as `name | last(4)`")
         if isinstance(node, ast.Constant) and not isinstance(node.value, (str, int, float, bool, type(None))):
             raise BadExpression(f"{_short(source)} has an odd constant: use text, numbers, true, false")
+        if _is_too_large(node):
+            raise BadExpression(f"{_short(source)} has too large a number: write one below 10^15")
         if isinstance(node, ast.Subscript) and not isinstance(node.slice, ast.Constant):
             raise BadExpression(f"{_short(source)}: write headers['X-Name'] with a plain text inside")
         if isinstance(node, (ast.Attribute, ast.Subscript)) and _path(node) is None:
             raise BadExpression(f"{_short(source)}: only names have parts, such as vars.name")
         if isinstance(node, ast.BinOp) and _is_filter(node):
             _check_filter(node.right)
-        if isinstance(node, ast.Name) and node.id in FILTERS and id(node) in filters:
-            continue
+
+
+def _is_too_large(node: ast.AST) -> bool:
+    figure = node.value if isinstance(node, ast.Constant) else None
+    return isinstance(figure, (int, float)) and not -values.BIGGEST < figure < values.BIGGEST
 
 
 def _is_filter(node: ast.BinOp) -> bool:

@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from telbridge.dialplan import lines, matching
-from telbridge.dialplan.checking import Agents, Around, files, findings
+from telbridge.dialplan import asking, lines, matching, naming
+from telbridge.dialplan.asking import Agents, Around
+from telbridge.dialplan.checking import extends, files, findings
 from telbridge.dialplan.facts import Facts
 from telbridge.dialplan.hours import Hours
 from telbridge.dialplan.mistakes import DialplanErrors, Finding, Mistake, dotted, explained, in_file
@@ -23,6 +24,8 @@ from telbridge.dialplan.plan import Plan, resolved
 
 LARGEST: Final = 1_000_000
 """Bytes of one file."""
+DEEPEST: Final = 40
+"""Tables and lists in each other; actions in `on_error` of actions take two each."""
 _AT: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _KEY: Final = re.compile(r"""^\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
 
@@ -70,7 +73,7 @@ def load(path: Path, agents: Agents) -> DialplanSet:
     sources = list(_sources(path, mistakes))
     shared = [source for source in sources if source.path.name.startswith("_")]
     own = [source for source in sources if source not in shared]
-    profiles, hours = _shared(shared, mistakes)
+    profiles, hours = _shared(shared, agents, mistakes)
     if mistakes:
         raise DialplanErrors(mistakes)
     common = b"\0".join(source.raw for source in shared)
@@ -117,9 +120,36 @@ def _read(path: Path) -> _Source | Mistake:
     except UnicodeDecodeError as error:
         return Mistake(file, raw.count(b"\n", 0, error.start) + 1, "", "is not UTF-8", "save it as UTF-8")
     try:
-        return _Source(path, raw, text, tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        content = tomllib.loads(text)
+    except RecursionError:
+        return Mistake(
+            file, 0, "", "is nested without an end", "a dialplan needs ten tables in each other at most"
+        )
+    except tomllib.TOMLDecodeError as error:
         return _no_toml(file, text, str(error))
+    except ValueError as error:  # A date that there is not, or a number with thousands of digits.
+        return Mistake(file, 0, "", f"is not TOML: {error}", "put it in quotes")
+    source = _Source(path, raw, text, content)
+    deep = _too_deep(content)
+    if deep is not None:
+        return source.mistake(
+            Finding(deep, "is nested too deeply", f"write {DEEPEST} tables in each other at most")
+        )
+    return source
+
+
+def _too_deep(content: Mapping[str, Any]) -> lines.Path | None:
+    """The first place deeper than any model. Without recursion: dotted keys can nest without an end."""
+    stack: list[tuple[lines.Path, Any]] = [((), content)]
+    while stack:
+        path, value = stack.pop()
+        if len(path) > DEEPEST and isinstance(value, (dict, list)):
+            return path[:1]
+        if isinstance(value, dict):
+            stack += [((*path, key), item) for key, item in value.items()]
+        elif isinstance(value, list):
+            stack += [((*path, index), item) for index, item in enumerate(value)]
+    return None
 
 
 def _no_toml(file: str, text: str, message: str) -> Mistake:
@@ -152,8 +182,9 @@ def _validated(source: _Source, shape: type[BaseModel]) -> BaseModel | list[Mist
 
 
 def _shared(
-    sources: Sequence[_Source], mistakes: list[Mistake]
+    sources: Sequence[_Source], agents: Agents, mistakes: list[Mistake]
 ) -> tuple[dict[str, Session], dict[str, Hours]]:
+    own: list[tuple[_Source, Mapping[str, Session]]] = []
     profiles: dict[str, Session] = {}
     hours: dict[str, Hours] = {}
     for source in sources:
@@ -162,6 +193,8 @@ def _shared(
             mistakes += found
             continue
         assert isinstance(found, Shared)
+        wrong = [*asking.shared(found.profiles, agents), *naming.broken(found.profiles)]
+        mistakes += [source.mistake(finding) for finding in wrong]
         for table, names, known in (
             ("profiles", list(found.profiles), list(profiles)),
             ("hours", list(found.hours), list(hours)),
@@ -171,6 +204,9 @@ def _shared(
                 mistakes.append(source.mistake(finding))
         profiles |= found.profiles
         hours |= found.hours
+        own.append((source, found.profiles))
+    for source, built in own:
+        mistakes += map(source.mistake, extends(built, profiles))
     return profiles, hours
 
 

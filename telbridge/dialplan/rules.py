@@ -90,16 +90,43 @@ class SpeechRule(Rule):
             raise ValueError(
                 f'{pattern!r} is no regular expression ({error}): write one such as "human|operator"'
             ) from None
-        if pattern and _NESTED.search(pattern):
-            raise ValueError(f"{pattern!r} repeats a repetition, which can take forever: write one of them")
+        if pattern and (slow := _slow(pattern)):
+            raise ValueError(f"{pattern!r} {slow}")
         return pattern
 
     def found_in(self, text: str) -> bool:
         """Whether the pattern is in what was said."""
-        return self.matches is None or re.search(self.matches, text[:2000], re.IGNORECASE) is not None
+        return self.matches is None or re.search(self.matches, text[:1000], re.IGNORECASE) is not None
 
 
-_NESTED: Final = re.compile(r"[+*}]\)[+*{]")
+_PIECES: Final = re.compile(
+    r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|(?P<times>[*+]|\{\d*(?P<open>,)?\d*\})[?+]?|.", re.DOTALL
+)
+_MOST_REPEATS: Final = 3
+
+
+def _slow(pattern: str) -> str | None:
+    """Why a search for it might take for ever: a repetition of what repeats or branches itself, or too many
+    in a row. Some that would be fast are refused, too; what is accepted is fast."""
+    groups, just_closed, repeats = [False], False, 0
+    for piece in _PIECES.finditer(pattern):
+        closed = False
+        if piece["times"]:
+            if just_closed:
+                return "repeats a group that repeats or branches, which can take forever: write it out"
+            repeats += piece["open"] is not None or piece[0][0] in "*+"
+            groups[-1] = True
+        elif piece[0] == "|":
+            groups[-1] = True
+        elif piece[0] == "(":
+            groups.append(False)
+        elif piece[0] == ")" and len(groups) > 1:
+            closed = groups.pop()
+            groups[-1] |= closed
+        just_closed = closed
+    if repeats > _MOST_REPEATS:
+        return f"has {repeats} repetitions, which can take forever: write {_MOST_REPEATS} at most"
+    return None
 
 
 class ToolRule(Rule):

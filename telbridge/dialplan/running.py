@@ -17,7 +17,7 @@ from telbridge.dialplan.plan import NEUTRAL, Resolved
 from telbridge.dialplan.prompts import begin_collecting, end_collecting
 from telbridge.dialplan.state import Origin, Run
 from telbridge.dialplan.templates import rendered
-from telbridge.dialplan.values import HIDDEN, Masked, text
+from telbridge.dialplan.values import HIDDEN, Masked, from_outside, text
 from telbridge.dialplan.walking import actions as nested
 from telbridge.dialplan.walking import name_of
 from telbridge.dialplan.work import Work
@@ -102,6 +102,7 @@ def failed(work: Work, run: Run, action: ActionBase, error: str) -> None:
 
 def finished(work: Work, order_id: int, answer: Any) -> None:
     """The order that a run waits for was carried out."""
+    answer = from_outside(answer)
     run = next((one for one in work.state.runs if one.order == order_id), None)
     if run is None or run.now is None:
         if run is not None:  # A tool of an HTTP server or in Python: there is no action.

@@ -18,6 +18,7 @@ from telbridge.dialplan.prompts import end_collecting
 from telbridge.dialplan.running import MOST_RUNS, events, hang_up, start
 from telbridge.dialplan.state import Origin, Run
 from telbridge.dialplan.templates import rendered
+from telbridge.dialplan.values import from_outside
 from telbridge.dialplan.work import Work
 
 _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
@@ -65,7 +66,7 @@ def _parsed(text: str) -> dict[str, Any] | None:
         found = json.loads(text) if text.strip() else {}
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return from_outside(found) if isinstance(found, dict) else None
 
 
 def wrong_arguments(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
@@ -21,6 +22,8 @@ class Masked:
 
 HIDDEN: Final = "****"
 
+_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{0,20})?")
+
 Value: TypeAlias = "str | int | float | bool | Mapping[str, Any] | tuple[Any, ...] | Masked | None"
 
 Scope: TypeAlias = Mapping[str, Any]
@@ -28,6 +31,33 @@ Scope: TypeAlias = Mapping[str, Any]
 
 LONGEST: Final = 20_000
 """Characters of any text that comes out of a template."""
+BIGGEST: Final = 10**15
+"""Numbers beyond are none: their sums would not be exact, and their digits without an end."""
+DEEPEST: Final = 30
+"""Tables within tables of what comes from outside."""
+
+
+def from_outside(value: Any, depth: int = 0) -> Any:
+    """JSON of a server or of an agent, such that nothing here can fail on it: what is too deep or is no JSON
+    becomes nothing, text loses halves of characters, which no encoding takes."""
+    if isinstance(value, str):
+        return whole(value)
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, (int, float)):
+        return value if -BIGGEST < value < BIGGEST else None
+    if depth >= DEEPEST:
+        return None
+    if isinstance(value, Mapping):
+        return {whole(str(key)): from_outside(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [from_outside(item, depth + 1) for item in value]
+    return None
+
+
+def whole(text: str) -> str:
+    """Without lone surrogates."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def text(value: Value) -> str:
@@ -40,23 +70,15 @@ def text(value: Value) -> str:
         return f"{value:g}"
     if isinstance(value, (Mapping, tuple, list)):
         return json.dumps(_plain(value), ensure_ascii=False)[:LONGEST]
-    return str(value)[:LONGEST]
+    return whole(str(value)[:LONGEST])
 
 
 def number(value: Value) -> float | int | None:
-    """A number, or text that reads as one."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, (int, float)):
+    """A number, or text that reads as one; nothing beyond BIGGEST."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        value = float(value) if "." in value else int(value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and -BIGGEST < value < BIGGEST:
         return value
-    if isinstance(value, str) and len(value) <= 30:
-        try:
-            return int(value)
-        except ValueError:
-            try:
-                return float(value)
-            except ValueError:
-                return None
     return None
 
 

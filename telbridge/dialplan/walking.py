@@ -52,9 +52,9 @@ def name_of(action: ActionBase) -> str:
     return next(name for name, kind in ACTIONS.items() if type(action) is kind)
 
 
-def texts(plan: Dialplan) -> Iterator[Text]:
+def texts(part: Dialplan | Session) -> Iterator[Text]:
     """All of them, in the order of the model."""
-    yield from _in(plan, (), Where())
+    yield from _in(part, (), Where())
 
 
 def actions(value: Any, path: Path = ()) -> Iterator[tuple[Path, ActionBase]]:

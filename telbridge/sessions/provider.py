@@ -173,7 +173,7 @@ def refuse_locked_neutral(provider: Provider[Any], neutral: NeutralSettings, *, 
 def merged(settings: S, changes: Json, *, spoken: bool) -> S:
     """The settings with a vendor's own fields changed, for `update`: tables are merged, all else replaced.
     UpdateImpossible for a field that does not exist, has a wrong value or can't change any more."""
-    for path, lock in _locks(type(settings), changes, ""):
+    for path, lock in locks(type(settings), changes):
         _refuse_lock(path, lock, spoken=spoken)
     tree = settings.model_dump(exclude_unset=True)
     try:
@@ -207,7 +207,8 @@ def _refuse_lock(key: str, lock: Lock | None, *, spoken: bool) -> None:
     raise UpdateImpossible(key, f"can't be changed now, {lock.value}")
 
 
-def _locks(model: type[BaseModel], changes: Json, prefix: str) -> list[tuple[str, Lock]]:
+def locks(model: type[BaseModel], changes: Json, prefix: str = "") -> list[tuple[str, Lock]]:
+    """The locks of what is changed, with their dotted keys; keys that do not exist have none."""
     found: list[tuple[str, Lock]] = []
     for name, value in changes.items():
         field = model.model_fields.get(name)
@@ -216,7 +217,7 @@ def _locks(model: type[BaseModel], changes: Json, prefix: str) -> list[tuple[str
         found += [(prefix + name, mark) for mark in field.metadata if isinstance(mark, Lock)]
         if isinstance(value, dict):
             for inner in _tables(field.annotation):
-                found += _locks(inner, value, f"{prefix}{name}.")
+                found += locks(inner, value, f"{prefix}{name}.")
     return found
 
 

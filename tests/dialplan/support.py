@@ -2,50 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from telbridge.call.ports import UpdateImpossible
 from telbridge.dialplan.facts import Facts
 from telbridge.dialplan.loader import DialplanSet, load
 from telbridge.dialplan.mistakes import DialplanErrors
 from telbridge.dialplan.plan import Plan
-from telbridge.dialplan.vocabulary import Json, NeutralSettings
-from telbridge.sessions.provider import Provider, problems, refuse_locked_neutral
-from telbridge.sessions.providers import PROVIDERS
+from telbridge.sessions.dialplan_agents import DialplanAgents
 
 NOW = datetime(2026, 11, 23, 10, 30, tzinfo=UTC)
 """A Monday."""
 ROOT = Path(__file__).parent.parent.parent
 
 
-@dataclass(frozen=True)
-class RealAgents:
-    """The agent APIs of telbridge, as `telbridge check` will show them to the loader."""
-
-    default: str = "openai_realtime"
-
-    @property
-    def names(self) -> list[str]:
-        return ["local", *PROVIDERS]
-
-    def problems(
-        self, agent: str, neutral: NeutralSettings, vendor: Json, *, running: bool
-    ) -> Iterable[tuple[str, str, str]]:
-        provider: Provider[Any] | None = PROVIDERS.get(agent)
-        if provider is None:
-            return
-        found = problems(provider, neutral)
-        for key, what in found:
-            yield key, what, "remove it, or choose another agent"
-        if running and not found:
-            try:
-                refuse_locked_neutral(provider, neutral, spoken=False)
-            except UpdateImpossible as error:
-                yield error.key, error.why, "set it in [session]"
+AGENTS = DialplanAgents("openai_realtime")
+"""The agent APIs of telbridge, as `telbridge check` shows them to the loader."""
 
 
 def facts(**changes: Any) -> Facts:
@@ -70,7 +43,7 @@ def write(folder: Path, **texts: str) -> Path:
 
 
 def loaded(folder: Path, **texts: str) -> DialplanSet:
-    return load(write(folder, **texts), RealAgents())
+    return load(write(folder, **texts), AGENTS)
 
 
 def plan(folder: Path, text: str) -> Plan:

@@ -27,13 +27,11 @@ from telbridge.dialplan.loader import load
 from telbridge.dialplan.plan import Plan
 from telbridge.dialplan.rules import EVENTS
 from telbridge.dialplan.state import State
-from tests.dialplan.support import ROOT, RealAgents, facts
+from tests.dialplan.support import AGENTS, ROOT, facts
 
 HERE = Path(__file__).parent
-EVERYTHING = load(HERE / "everything.toml", RealAgents()).plans
-PLANS: dict[str, Plan] = {
-    plan.name: plan for plan in (*load(ROOT / "dialplans", RealAgents()).plans, *EVERYTHING)
-}
+EVERYTHING = load(HERE / "everything.toml", AGENTS).plans
+PLANS: dict[str, Plan] = {plan.name: plan for plan in (*load(ROOT / "dialplans", AGENTS).plans, *EVERYTHING)}
 AFTER_THE_END = (orders.CallWebhook, orders.Tag, orders.Count, orders.Note)
 
 texts = st.sampled_from(["my name is Ann", "good-bye", "", "{{ digits.pin }}", "sip:x y\r\n", "ü" * 40])
