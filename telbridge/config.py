@@ -112,6 +112,15 @@ class SessionSection(NeutralSettings):
             raise ValueError("nothing here would answer them: remove `tools`")
 
 
+class DialplansSection(_Section):
+    """[dialplans]: what calls get, in files of their own."""
+
+    folder: Annotated[
+        Path | None,
+        Field(description="folder of the dialplans; without it every call gets [call] and [session]"),
+    ] = None
+
+
 class RecordsSection(_Section):
     """[records]: one line a call."""
 
@@ -151,6 +160,7 @@ class _Settings(_Section):
     sip: SipSettings = SipSettings()
     call: CallSection = CallSection()
     session: SessionSection = SessionSection()
+    dialplans: DialplansSection = DialplansSection()
     local_agent: AgentSettings = AgentSettings()
     records: RecordsSection = RecordsSection()
     log: LogSection = LogSection()
