@@ -28,10 +28,12 @@ def check(
 ) -> None:
     """Check settings and dialplans; print each mistake as `file:line: key: what is wrong: what to write`.
 
-    Dialplans are checked against the agent APIs that they name; --settings says which one is meant where
-    they name none, and what its section holds. Settings that name a folder of dialplans are checked with it.
-    What makes no sense on a telephone gets a warning. Environment overrides (TELBRIDGE__SIP__PORT=5070) are
-    checked too. Exit status 1 if there is any mistake.
+    Dialplans are checked against the agent APIs that they name, and --settings for all that they do not say.
+    Settings that name a folder of dialplans are checked with it.
+    What makes no sense on a telephone gets a warning.
+    Environment overrides (TELBRIDGE__SIP__PORT=5070) are checked too.
+
+    Exit status 1 if there is any mistake.
     """
     try:
         around = load(settings)

@@ -63,8 +63,9 @@ def route(
 ) -> None:
     """Tell which dialplan a call would get, and why each other one would not be taken.
 
-    Dialplans are listed in the order in which they are looked at. Exit status 1 if none is for the call, or
-    if they have mistakes, which are printed as by `telbridge check`.
+    Dialplans are listed in the order in which they are looked at.
+
+    Exit status 1 if none is for the call, or if they have mistakes (printed as by `telbridge check`).
     """
     moment = _moment(at)
     facts = Facts(

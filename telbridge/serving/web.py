@@ -106,7 +106,7 @@ class Web:
             raise _TryAgain(f"no whole answer within {timeout_s:g} s") from None
         except aiohttp.ClientConnectorCertificateError:
             raise OutsideFailed(f"{_host(url)}: its certificate was not accepted") from None
-        except (aiohttp.InvalidURL, ValueError):
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, ValueError):
             raise OutsideFailed(f"{_host(url)}: the URL or a header cannot be sent") from None
         except aiohttp.ClientConnectorError:
             raise _TryAgain("no connection") from None
