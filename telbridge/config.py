@@ -113,6 +113,15 @@ class SessionSection(NeutralSettings):
             raise ValueError("nothing here would answer them: remove `tools`")
 
 
+class DialplansSection(_Section):
+    """[dialplans]: what calls get, in files of their own."""
+
+    folder: Annotated[
+        Path | None,
+        Field(description="folder of the dialplans; without it every call gets [call] and [session]"),
+    ] = None
+
+
 class RecordsSection(_Section):
     """[records]: one line a call."""
 
@@ -156,6 +165,7 @@ class _Settings(_Section):
     generic: GenericSection = GenericSection()
     call: CallSection = CallSection()
     session: SessionSection = SessionSection()
+    dialplans: DialplansSection = DialplansSection()
     local_agent: AgentSettings = AgentSettings()
     records: RecordsSection = RecordsSection()
     log: LogSection = LogSection()

@@ -1,0 +1,62 @@
+"""The world outside a call: HTTP servers, Python tools, our own voice, recordings, music."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from telbridge.agent.settings import AgentSettings
+from telbridge.call.ports import OutsideFailed
+from telbridge.dialplan.orders import CallHttp, CallPython, CallWebhook
+from telbridge.serving.entry_points import EntryPoints
+from telbridge.serving.music import hold_music
+from telbridge.serving.voice import Voice
+from telbridge.serving.web import Web
+
+
+class World:
+    """What all calls of a worker share. `aclose` at the end."""
+
+    def __init__(self, voice: AgentSettings, *, web: Web | None = None) -> None:
+        """`voice`: how we sound where we speak ourselves."""
+        self.web, self.voice, self.tools = web or Web(), Voice(voice), EntryPoints()
+        hold_music()  # made now, not in the first call that is held
+
+    def for_call(self, recordings: Mapping[str, bytes]) -> CallOutside:
+        """The world of a call whose dialplan has these recordings."""
+        return CallOutside(self, recordings)
+
+    async def aclose(self) -> None:
+        """Close connections, end the voice."""
+        await self.web.aclose()
+        await self.voice.aclose()
+
+
+class CallOutside:
+    """Implements `telbridge.call.ports.Outside`; cheap. A call keeps the recordings that its dialplan was
+    read with, whatever is loaded meanwhile."""
+
+    def __init__(self, world: World, recordings: Mapping[str, bytes]) -> None:
+        self._world, self._recordings = world, recordings
+
+    async def webhook(self, order: CallWebhook) -> Any:
+        return await self._world.web.webhook(order)
+
+    async def http(self, order: CallHttp) -> Any:
+        return await self._world.web.http(order)
+
+    async def python(self, order: CallPython) -> Any:
+        return await self._world.tools.call(order)
+
+    async def speech(self, text: str) -> bytes:
+        return await self._world.voice.speech(text)
+
+    def recording(self, file: str) -> bytes:
+        """OutsideFailed for a file that no dialplan names: an answer of a webhook may ask for any."""
+        try:
+            return self._recordings[file]
+        except KeyError:
+            raise OutsideFailed("no such recording: the dialplan must name its file") from None
+
+    def music(self) -> bytes:
+        return hold_music()
