@@ -26,11 +26,15 @@ from telbridge.call.events import (
     CallerStoppedSpeaking,
     CallerTranscript,
     Dtmf,
+    DtmfFailed,
+    DtmfSent,
     Ending,
     Held,
     LegAnswered,
     LegEnded,
     LegEvent,
+    MediaBack,
+    MediaLost,
     ReplyAudioDone,
     ReplyDone,
     ReplyId,
@@ -44,6 +48,9 @@ from telbridge.call.events import (
     SessionUpdated,
     ToolCall,
     ToolCallCancelled,
+    TransferAnswered,
+    TransferFailed,
+    TransferRinging,
     Unknown,
     UpdateRefused,
 )
@@ -402,6 +409,10 @@ class Call:
                 self._talking = False
                 if not self._over.done():
                     self._over.set_result(event)
+            case TransferRinging() | TransferAnswered() | TransferFailed():
+                pass
+            case DtmfSent() | DtmfFailed() | MediaLost() | MediaBack():
+                pass
             case _:
                 assert_never(event)
 

@@ -65,7 +65,8 @@ class Leg(Protocol):
         `TransferAnswered` (the leg's end follows soon) or `TransferFailed` (the caller is back with us)."""
 
     def send_dtmf(self, digits: str, *, tone_ms: int, gap_ms: int) -> None:
-        """Press keys towards the peer, `,` being half a second of pause. `DtmfSent` or `DtmfFailed` follows."""
+        """Press keys towards the peer, `,` being half a second of pause. `DtmfSent` or `DtmfFailed`
+        follows."""
 
     def flush(self) -> None:
         """Throw away what the leg itself or its peer has buffered towards the caller."""
