@@ -34,6 +34,8 @@ class Ending(Enum):
     """No RTP came from the caller for the leg's media time-out."""
     LEG_FAILED = "leg_failed"
     """The telephone side broke: transport error, refused re-INVITE, no codec in common."""
+    TRANSFERRED = "transferred"
+    """Somebody else took the call over, and it goes on without us."""
     DRAINED = "drained"
     """The worker was asked to stop and the deadline passed."""
     DIALPLAN_HUNG_UP = "dialplan_hung_up"

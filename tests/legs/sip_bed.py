@@ -328,6 +328,10 @@ class Caller:
         self.request("BYE")
         assert self.response(to="BYE")[0] == 200
 
+    def bye_unheard(self) -> None:
+        """BYE, while requests of the bridge may stand in our socket unanswered."""
+        self.request("BYE")
+
     # ---- RTP
 
     def new_media_socket(self) -> None:

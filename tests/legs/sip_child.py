@@ -67,8 +67,8 @@ class Child:
         called = leg.facts.called
         leg.attach(Echo(10 if called == "bug" else None), partial(self.on_event, leg))
         leg.ring()
-        if called == "reject":
-            leg.reject(404)
+        if called.startswith("reject-"):
+            leg.reject(int(called.removeprefix("reject-")))
         elif called == "busy":
             leg.reject(503, retry_after_s=7)
         elif called not in ("ring", "never-attached"):
@@ -79,14 +79,21 @@ class Child:
         if type(event).__name__ == "LegEnded":
             quality = leg.quality()
             say("quality", call=leg.facts.call_id, **(dataclasses.asdict(quality) if quality else {}))
-            for late in (leg.ring, leg.answer, leg.hang_up, leg.flush, partial(leg.reject, 486)):
+            lates = (leg.ring, leg.answer, leg.hang_up, leg.flush, partial(leg.reject, 486))
+            for late in (*lates, partial(leg.transfer, "sip:a@b", timeout_s=1.0)):
                 late()
+            leg.send_dtmf("1", tone_ms=100, gap_ms=60)
             del self.legs[leg.facts.call_id]
 
     async def command(self, what: dict[str, Any]) -> None:
         match what["do"]:
             case "hang_up":
                 self.legs[what["call"]].hang_up()
+            case "transfer":
+                self.legs[what["call"]].transfer(what["target"], timeout_s=what.get("timeout_s", 20.0))
+            case "send_dtmf":
+                timing = {"tone_ms": what.get("tone_ms", 100), "gap_ms": what.get("gap_ms", 60)}
+                self.legs[what["call"]].send_dtmf(what["digits"], **timing)
             case "quality":
                 quality = self.legs[what["call"]].quality()
                 say("quality", call=what["call"], **(dataclasses.asdict(quality) if quality else {}))

@@ -14,9 +14,11 @@ from telbridge.call.events import CallFacts, Ending
 from telbridge.legs.sip.access import AccessPolicy
 from telbridge.legs.sip.edge import Edge, response
 from telbridge.legs.sip.gate import Gate
+from telbridge.legs.sip.info import InfoKey
 from telbridge.legs.sip.leg import LegParts, SipLeg
 from telbridge.legs.sip.library import Library, SipUnavailable, load
 from telbridge.legs.sip.message import Invite, offered_codec, parse_invite
+from telbridge.legs.sip.peers import names_the_caller, peer_address, trunk_of
 from telbridge.legs.sip.ports import FRAME_MS, Way, choose_way, new_port
 from telbridge.legs.sip.settings import SipSettings
 from telbridge.legs.sip.stack import open_stack, verify_gate
@@ -177,7 +179,7 @@ class SipEndpoint:
             self._log.warning("sip_call_refused", status=503, why="no free slot", max_calls=self._max_calls)
             self._refuse(call, 503, RETRY_AFTER_S)
         else:
-            facts = _facts(invite, parameters.rdata.srcAddress, codec)
+            facts = _facts(invite, parameters.rdata.srcAddress, codec, self._settings)
             self._counters.calls_offered += 1
             self._admit(call, facts)
 
@@ -187,6 +189,14 @@ class SipEndpoint:
             return
         self._counters.calls_refused_full += 1
         self._log.warning("sip_call_refused", status=486, why="no free slot", pjsua2=str(self._library.build))
+
+    def _info_key(self, key: InfoKey) -> bool:
+        """From the gate: which call is it for?"""
+        for leg in self._legs.values():
+            if leg.facts.signalling_id == key.call_id and not leg.over:
+                leg.info_key(key.digit)
+                return True
+        return False
 
     def drop_later(self, leg: SipLeg) -> None:
         self._dropped.append(id(leg))
@@ -205,6 +215,7 @@ class SipEndpoint:
                 clock=self._clock,
                 log=self._log.bind(call_id=facts.call_id),
                 media_timeout_s=self._settings.media_timeout_s,
+                fixed_tone=self._library.build.fixed_tone,
             )
         )
         call.watcher = leg
@@ -278,7 +289,7 @@ class SipEndpoint:
         def initialised() -> None:
             self._way = choose_way(self._library, self._settings.audio)
             throttle = throttle_for(self._library.build)
-            self._gate = Gate(self._library.native, policy, throttle, self._log, self._clock)
+            self._gate = Gate(self._library.native, policy, throttle, self._log, self._clock, self._info_key)
             self._gate.draining = self._draining
 
         account = self._account = self._edge.Account()
@@ -346,16 +357,21 @@ class _Refused:
     def stream_destroyed(self) -> None: ...
     def offer_received(self, parameters: Any) -> None: ...
     def dtmf(self, parameters: Any) -> None: ...
+    def transaction(self, parameters: Any) -> None: ...
 
 
-def _facts(invite: Invite, peer: str, codec: Any) -> CallFacts:
+def _facts(invite: Invite, peer: str, codec: Any, settings: SipSettings) -> CallFacts:
+    address = peer_address(peer)
+    caller = invite.asserted if names_the_caller(address, settings) else ""
     return CallFacts(
         call_id=secrets.token_hex(5),
         ingress="sip",
-        caller=invite.caller,
+        caller=caller or invite.caller,
         called=invite.called,
         peer=peer,
         wire_format=codec,
         signalling_id=invite.call_id,
         headers=invite.headers,
+        domain=invite.domain,
+        trunk=trunk_of(address, settings),
     )
