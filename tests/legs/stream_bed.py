@@ -99,7 +99,7 @@ class StreamBed:
 async def until(condition: Any, within_s: float = PATIENCE_S) -> None:
     """Wait for what another task brings about."""
     async with asyncio.timeout(within_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for lies in objects without events
             await asyncio.sleep(0.001)
 
 

@@ -10,8 +10,10 @@ import pytest
 
 from telbridge.audio.formats import PCM_8K, PCMU_8K
 from telbridge.audio.g711 import pcm16_to_ulaw
-from telbridge.call.events import Ending, ReplyAudioDone
+from telbridge.call.call import CallPlan
+from telbridge.call.events import AgentAudio, Ending, ReplyAudioDone, ReplyId
 from telbridge.caller.streams.call import StreamCall
+from telbridge.serving.worker import in_format
 from tests.legs.stream_bed import StreamBed, stream_bed, until
 
 MS = 8
@@ -39,11 +41,10 @@ def url_of(bed: StreamBed, kind: str) -> str:
 
 @pytest.mark.parametrize("kind", ["twilio", "generic"])
 async def test_mu_law_passes_untouched_both_ways(kind: str) -> None:
-    words, answer = speech(400), speech(400, seed=2)
+    answer = speech(400)
     async with stream_bed() as bed:
         call, side = await bed.dial(url_of(bed, kind))
         side.says(answer)
-        # The caller's own codes are made by G.711 from linear audio, so they are compared as sent.
         await call.play(np.random.default_rng(3).integers(-8000, 8000, 3200).astype("<i2").tobytes())
         await until(lambda: call.player.counters.played >= len(answer) and call.player.buffered == 0)
         await until(lambda: len(b"".join(side.session.uplink)) >= 8 * 450)
@@ -53,7 +54,6 @@ async def test_mu_law_passes_untouched_both_ways(kind: str) -> None:
         assert spoken_part(sent) in uplink
         assert spoken_part(answer) in heard(call)
         assert call.facts.complaints == []
-    assert words != answer
 
 
 @pytest.mark.parametrize("kind", ["twilio", "generic"])
@@ -122,18 +122,12 @@ async def test_an_answer_that_comes_in_real_time_leaves_at_once() -> None:
         for number in range(25):
             before = call.player.counters.received
             said_ns = time.monotonic_ns()
-            side.says(speech(20, seed=number), done=False) if number == 0 else _goes_on(side, number)
+            side.session.emit(AgentAudio(ReplyId(1), speech(20, seed=number), said_ns))
             await until(lambda count=before: call.player.counters.received > count)
             late_ms.append((time.monotonic_ns() - said_ns) / 1e6)
             await asyncio.sleep(0.02 - (time.monotonic_ns() - said_ns) / 1e9)
-        side.session.emit(ReplyAudioDone(1))
+        side.session.emit(ReplyAudioDone(ReplyId(1)))
     assert sorted(late_ms)[len(late_ms) * 95 // 100] <= 5.0, late_ms
-
-
-def _goes_on(side: object, number: int) -> None:
-    from telbridge.call.events import AgentAudio, ReplyId
-
-    side.session.emit(AgentAudio(ReplyId(1), speech(20, seed=number), time.monotonic_ns()))
 
 
 async def test_the_last_word_before_we_hang_up_is_heard_to_its_end() -> None:
@@ -220,12 +214,8 @@ async def test_the_record_of_a_call_tells_the_round_trip_and_what_twilio_threw_a
         assert quality.rtt_ms < 50
 
 
-async def test_words_of_our_own_are_in_the_formats_of_the_leg() -> None:
-    from telbridge.serving.worker import in_format
-
+def test_words_of_our_own_are_in_the_format_of_the_leg() -> None:
     words = b"\x01\x10" * 800
-    from telbridge.call.call import CallPlan
-
     plan = CallPlan(greeting=None, apology=words, filler=words, reply_timeout_s=1)
     assert in_format(plan, PCMU_8K).apology == pcm16_to_ulaw(words)
     assert in_format(plan, PCM_8K).filler == words

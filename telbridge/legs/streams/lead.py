@@ -42,7 +42,7 @@ class Lead:
         self._lead_ns = lead_ms * MS
         self._marks_wanted = marks
         self._sent_ns = self._heard_ns = 0
-        self._end_ns = 0
+        self._end_ns = -1
         """When the last of what was sent is over, by our clock."""
         self._folded_ns = 0
         """Of the present stretch of speech: by how much late marks have moved its end."""
