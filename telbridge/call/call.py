@@ -85,7 +85,7 @@ HANG_UP_S: Final = 5.0
 """For the leg to confirm its end, and for the session to close."""
 PARTING_S: Final = 1.5
 """An agent that hung up by a tool may still say goodbye: so long after its last reply it has not."""
-LOOKUP_S: Final = 3.0
+LOOKUP_S: Final = 10.0
 """What `on.ringing` asks other servers may keep the agent waiting for so long; the phone rings meanwhile."""
 SWITCH_S: Final = 15.0
 GREETING: Final = 0
@@ -108,8 +108,6 @@ class CallPlan:
     """What this call is to be; resolved before it starts."""
 
     script: Script
-    greeting: Greeting | None
-    """Where the dialplan has none of its own."""
     apology: bytes
     """Spoken by ourselves when the agent cannot be; in the leg's format."""
     filler: bytes
@@ -642,7 +640,7 @@ class Call:
     async def _open(self) -> None:
         """Look up what the dialplan wants to know of the caller, then ask for the agent."""
         self._tell("ringing")
-        known = asyncio.ensure_future(self._director.at_rest())
+        known = asyncio.ensure_future(self._director.prepared.wait())
         await _first(known, self._over, self._broken, self._end_asked, timeout_s=LOOKUP_S)
         known.cancel()
         if self._over.done() or self._broken.done() or self._end_asked.done():
@@ -662,7 +660,6 @@ class Call:
     def _choose_greeting(self, opening: Opening) -> None:
         chosen = opening.greeting
         if chosen is None:
-            self._greeting = self._plan.greeting
             return
         self._greeting_barge_in = chosen.barge_in
         if chosen.wav is not None:

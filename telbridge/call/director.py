@@ -46,8 +46,8 @@ class Director:
         self._stepping = False
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._at_rest = asyncio.Event()
-        self._at_rest.set()
+        self.prepared = asyncio.Event()
+        """What `on.ringing` looks up is known, or will not be."""
 
     @property
     def plan(self) -> Plan:
@@ -56,10 +56,6 @@ class Director:
     def opening(self) -> Opening:
         """How the call starts, with all that is known of it now."""
         return engine.opening(self.plan, self._state, self._clock())
-
-    async def at_rest(self) -> None:
-        """Until no list of actions is on its way: what `on.ringing` looked up is known then."""
-        await self._at_rest.wait()
 
     # ------------------------------------------------------------ what happens
 
@@ -110,7 +106,7 @@ class Director:
             self._perform(order)
 
     def _wind_up(self) -> None:
-        """The next deadline, and whether anything is going on."""
+        """The next deadline, and whether the call can be opened."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -118,7 +114,5 @@ class Director:
         if deadline_ns is not None:
             wait_s = max(0.0, (deadline_ns - self._clock()) / 1e9)
             self._timer = self._loop.call_later(wait_s, self._take, Tick())
-        if self._state.runs:
-            self._at_rest.clear()
-        else:
-            self._at_rest.set()
+        if not engine.preparing(self._state):
+            self.prepared.set()

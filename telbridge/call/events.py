@@ -39,8 +39,7 @@ class Ending(Enum):
     DRAINED = "drained"
     """The worker was asked to stop and the deadline passed."""
     DIALPLAN_HUNG_UP = "dialplan_hung_up"
-    TRANSFERRED = "transferred"
-    """Somebody else has the caller now."""
+    """The call's dialplan ended it; the detail is the cause that it gave."""
     INTERNAL_ERROR = "internal_error"
     """A bug of ours; the log has the traceback."""
 

@@ -131,7 +131,7 @@ class SendDtmf(Order):
 
 @dataclass(frozen=True, slots=True)
 class HangUp(Order):
-    """End the call. Nothing follows it but what `on.hangup` says after `Ended`, unless it is `after_agent`."""
+    """End the call. Nothing follows but what `on.hangup` says after `Ended`, unless it is `after_agent`."""
 
     cause: str
     last_words: str = ""

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import structlog
 
-from telbridge.call.call import HANG_UP_TOOL
 from telbridge.config import ConfigError, ConfigErrors, Settings
 from telbridge.dialplan import walking
 from telbridge.dialplan.actions import Say, SwitchAgent
@@ -29,6 +28,7 @@ from telbridge.sessions.dialplan_agents import LOCAL
 from telbridge.sessions.provider import Ability, Way
 from telbridge.sessions.providers import PROVIDERS
 
+HANG_UP_TOOL: Final = "hang_up"
 POLL_S: Final = 1.0
 """Between two looks at the folder. What changes is read when it has been still for one of them."""
 MOST_WATCHED: Final = 10_000
@@ -92,6 +92,16 @@ class Dialplans:
         loaded = self._loaded
         plan = loaded.plans.plan_for(facts, at)
         return None if plan is None else Chosen(plan, loaded.recordings)
+
+    @property
+    def agents(self) -> set[str]:
+        """The agent APIs that they name beside the one of the settings."""
+        return {
+            name
+            for plan in self.plans.plans
+            for name in _agents_of(plan)
+            if name and name not in plan.sessions
+        }
 
     @property
     def needs_voice(self) -> bool:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from telbridge.agent.settings import AgentSettings
+from telbridge.audio.formats import PCM_8K, AudioFormat
+from telbridge.audio.transcoder import Transcoder
 from telbridge.call.ports import OutsideFailed
 from telbridge.dialplan.orders import CallHttp, CallPython, CallWebhook
 from telbridge.serving.entry_points import EntryPoints
@@ -22,9 +25,9 @@ class World:
         self.web, self.voice, self.tools = web or Web(), Voice(voice), EntryPoints()
         hold_music()  # made now, not in the first call that is held
 
-    def for_call(self, recordings: Mapping[str, bytes]) -> CallOutside:
-        """The world of a call whose dialplan has these recordings."""
-        return CallOutside(self, recordings)
+    def for_call(self, recordings: Mapping[str, bytes], audio_format: AudioFormat = PCM_8K) -> CallOutside:
+        """The world of a call whose dialplan has these recordings and whose leg is in this format."""
+        return CallOutside(self, recordings, audio_format)
 
     async def aclose(self) -> None:
         """Close connections, end the voice."""
@@ -36,8 +39,9 @@ class CallOutside:
     """Implements `telbridge.call.ports.Outside`; cheap. A call keeps the recordings that its dialplan was
     read with, whatever is loaded meanwhile."""
 
-    def __init__(self, world: World, recordings: Mapping[str, bytes]) -> None:
-        self._world, self._recordings = world, recordings
+    def __init__(self, world: World, recordings: Mapping[str, bytes], audio_format: AudioFormat) -> None:
+        """`recordings`: in PCM_8K, as all that we speak ourselves."""
+        self._world, self._recordings, self._format = world, recordings, audio_format
 
     async def webhook(self, order: CallWebhook) -> Any:
         return await self._world.web.webhook(order)
@@ -49,14 +53,23 @@ class CallOutside:
         return await self._world.tools.call(order)
 
     async def speech(self, text: str) -> bytes:
-        return await self._world.voice.speech(text)
+        return in_format(await self._world.voice.speech(text), self._format)
 
     def recording(self, file: str) -> bytes:
         """OutsideFailed for a file that no dialplan names: an answer of a webhook may ask for any."""
         try:
-            return self._recordings[file]
+            return in_format(self._recordings[file], self._format)
         except KeyError:
             raise OutsideFailed("no such recording: the dialplan must name its file") from None
 
     def music(self) -> bytes:
-        return hold_music()
+        return in_format(hold_music(), self._format)
+
+
+@lru_cache(maxsize=64)
+def in_format(words: bytes, audio_format: AudioFormat) -> bytes:
+    """What we have in PCM_8K, for a leg of another format; the same bytes where that is none."""
+    if audio_format == PCM_8K:
+        return words
+    transcoder = Transcoder(PCM_8K, audio_format)
+    return transcoder.convert(words) + transcoder.finish()

@@ -43,7 +43,6 @@ from telbridge.call.events import (
     Unknown,
     UpdateRefused,
 )
-from telbridge.call.ports import Greeting
 from telbridge.call.summary import CallSummary
 from tests.call.sides import HandAgents, HandLeg, HandOutside, HandSession, a_script
 
@@ -53,6 +52,13 @@ SORRY = b"\x21\x12" * 400
 MOMENT = b"\x31\x13" * 400
 WORDS = b"\x01\x02" * 1600  # 200 ms
 HANG_UP_TOOL = "hang_up"
+
+
+def greets(words: str) -> str:
+    """The line of a dialplan."""
+    return f'greeting = "{words}"\n' if words else ""
+
+
 HANGS_UP = 'tools.hang_up = { description = "Ends the call.", use = "hangup" }'
 
 
@@ -100,8 +106,8 @@ async def a_call(
     dialplan: str = HANGS_UP,
 ) -> AsyncIterator[Scene]:
     leg, session = HandLeg(), session or HandSession()
-    script = a_script(dialplan)
-    plan = CallPlan(script, Greeting(greeting) if greeting else None, SORRY, MOMENT, reply_timeout_s)
+    script = a_script(greets(greeting) + dialplan)
+    plan = CallPlan(script, SORRY, MOMENT, reply_timeout_s)
     log = structlog.get_logger().bind(call_id="c1")
     call = Call(leg, HandAgents(session), plan, HandOutside(), clock=leg.clock, log=log)
     scene = Scene(leg, session, call)

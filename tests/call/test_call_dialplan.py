@@ -63,13 +63,13 @@ class Played(Scene):
 
 @asynccontextmanager
 async def played(
-    dialplan: str, *, greeting: str = "", ready: bool = True, others: int = 0, **outside: object
+    dialplan: str, *, ready: bool = True, others: int = 0, **outside: object
 ) -> AsyncIterator[Played]:
     leg, session, world = HandLeg(), HandSession(), HandOutside()
     for name, value in outside.items():
         setattr(world, name, value)
     agents = HandAgents(session, *(HandSession() for _ in range(others)))
-    plan = CallPlan(a_script(dialplan), Greeting(greeting) if greeting else None, SORRY, MOMENT, 60.0)
+    plan = CallPlan(a_script(dialplan), SORRY, MOMENT, 60.0)
     call = Call(leg, agents, plan, world, clock=leg.clock, log=structlog.get_logger())
     scene = Played(leg, session, call)
     scene.agents, scene.outside = agents, world
@@ -119,8 +119,8 @@ async def test_no_agent_to_be_had_ends_in_an_apology() -> None:
 # ---------------------------------------------------------------- greetings and notices
 
 
-async def test_the_dialplan_greets_in_place_of_the_settings() -> None:
-    async with played('greeting = "Luigi\'s."', greeting="Hello.") as scene:
+async def test_the_agent_greets_with_the_words_of_the_dialplan() -> None:
+    async with played('greeting = "Luigi\'s."') as scene:
         assert scene.session.greetings == [Greeting("Luigi's.")]
 
 

@@ -25,7 +25,6 @@ from telbridge.call.events import (
     SessionLost,
     ToolCall,
 )
-from telbridge.call.ports import Greeting
 from tests.call.sides import HandAgents, HandLeg, HandOutside, HandSession, a_script
 from tests.call.test_call import (
     FRAME,
@@ -39,6 +38,7 @@ from tests.call.test_call import (
     Scene,
     _soon,
     a_call,
+    greets,
 )
 
 # ---------------------------------------------------------------- a loss
@@ -195,7 +195,7 @@ class Unacknowledged(HandLeg):
 
 def a_scene(leg: HandLeg, reply_timeout_s: float = 60.0) -> Scene:
     session = HandSession()
-    plan = CallPlan(a_script(HANGS_UP), Greeting("Hello."), SORRY, MOMENT, reply_timeout_s)
+    plan = CallPlan(a_script(greets("Hello.") + HANGS_UP), SORRY, MOMENT, reply_timeout_s)
     log: Any = structlog.get_logger()
     call = Call(leg, HandAgents(session), plan, HandOutside(), clock=leg.clock, log=log)
     return Scene(leg, session, call)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from collections.abc import Iterator
@@ -93,7 +94,7 @@ def test_keys_go_out_as_telephone_events(either_way: Bridge) -> None:
     (length,) = lengths
     assert all(key.ends == 3 for key in keys)
     assert all(key.packets == length // 20 + 2 for key in keys)
-    gaps = [late.start - early.start - early.ms for early, late in zip(keys, keys[1:], strict=False)]
+    gaps = [late.start - early.start - early.ms for early, late in itertools.pairwise(keys)]
     for gap, wanted in zip(gaps, (80, 80 + 500, 80), strict=True):
         assert wanted - 20 <= gap <= wanted + 160, gaps
 

@@ -292,7 +292,7 @@ async def test_a_wav_outside_the_folder_is_watched_too_and_read_once(tmp_path: P
     folder.mkdir()
     tone(tmp_path / "far.wav", 0.5)
     write(folder, 'greeting = "one"')
-    async with watched(folder) as (dialplans, log):
+    async with watched(folder) as (_, log):
         write(folder, 'greeting.wav = "../far.wav"')
         await log.until("dialplans_loaded")
         await asyncio.sleep(5 * POLL_S)

@@ -9,7 +9,17 @@ from enum import Enum, auto
 from typing import Any, Final, Protocol, assert_never
 
 from telbridge.audio.formats import AudioFormat
-from telbridge.call.events import CallFacts, Dtmf, Ending, LegAnswered, LegEnded, LegEvent, LegQuality
+from telbridge.call.events import (
+    CallFacts,
+    Dtmf,
+    DtmfFailed,
+    Ending,
+    LegAnswered,
+    LegEnded,
+    LegEvent,
+    LegQuality,
+    TransferFailed,
+)
 from telbridge.call.ports import Media
 from telbridge.legs.streams.intake import Intake
 from telbridge.legs.streams.lead import Lead
@@ -124,6 +134,13 @@ class StreamLeg:
 
     def reject(self, status: int, *, retry_after_s: int | None = None) -> None:
         self.end(Ending.AGENT_HUNG_UP, f"refused with {status}")
+
+    def transfer(self, target: str, *, timeout_s: float) -> None:
+        """Media streams have no message for it; the carrier's own means are not built yet."""
+        self._emit(TransferFailed(0, self._clock(), "a media stream cannot transfer"))
+
+    def send_dtmf(self, digits: str, *, tone_ms: int, gap_ms: int) -> None:
+        self._emit(DtmfFailed(self._clock(), "this carrier takes no keys"))
 
     def hang_up(self) -> None:
         """After the last words: what the carrier holds is played first, within reason."""
