@@ -384,12 +384,6 @@ def test_a_greeting_in_the_agents_words_and_none_at_all() -> None:
     assert free.plan.version != none.plan.version
 
 
-def test_an_api_without_tools_is_offered_none() -> None:
-    chosen = Dialplans(settings(None, local_api="companion")).plan_for(FACTS, NOW)
-    assert chosen is not None
-    assert chosen.plan.dialplan.tools == {}
-
-
 async def test_without_a_folder_there_is_nothing_to_watch_or_to_read() -> None:
     dialplans = Dialplans(settings(None))
     await asyncio.wait_for(dialplans.watch(), 1)
