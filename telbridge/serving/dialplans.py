@@ -26,8 +26,6 @@ from telbridge.dialplan.templates import literal
 from telbridge.serving.agent_apis import AgentApis
 from telbridge.serving.recordings import Recordings, Stamp, check_functions, stamp
 from telbridge.sessions.dialplan_agents import LOCAL
-from telbridge.sessions.provider import Ability, Way
-from telbridge.sessions.providers import PROVIDERS
 
 POLL_S: Final = 1.0
 """Between two looks at the folder. What changes is read when it has been still for one of them."""
@@ -219,7 +217,7 @@ def built_in(settings: Settings) -> Plan:
         way = "say" if call.greeting_verbatim else "generate"
         # A text of the settings is no template, whatever stands in it.
         parts["greeting"] = (Greeting(**{way: "…"}).model_copy(update={way: literal(call.greeting)}),)
-    if call.agent_may_hang_up and _takes_tools(settings):
+    if call.agent_may_hang_up:
         parts["tools"] = {HANG_UP_TOOL: Tool(description=_HANG_UP, use="hangup")}
     version = hashlib.sha256(repr((call.greeting, call.greeting_verbatim, *parts)).encode()).hexdigest()[:12]
     agents = tuple(AgentApis(settings).names)
@@ -228,9 +226,3 @@ def built_in(settings: Settings) -> Plan:
 
 
 _HANG_UP: Final = "End the phone call. Call it when the caller has said goodbye or wants to stop."
-
-
-def _takes_tools(settings: Settings) -> bool:
-    call = settings.call
-    provider = PROVIDERS[call.local_api if call.agent == LOCAL else call.agent]
-    return provider.abilities[Ability.TOOLS].way is not Way.IMPOSSIBLE

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import structlog
+
 from telbridge.agent.settings import AgentSettings
-from telbridge.call.ports import OutsideFailed
+from telbridge.call.ports import Outside, OutsideFailed
 from telbridge.dialplan.orders import CallHttp, CallPython, CallWebhook
 from telbridge.serving.entry_points import EntryPoints
 from telbridge.serving.music import hold_music
 from telbridge.serving.voice import Voice
 from telbridge.serving.web import Web
+
+log = structlog.get_logger()
 
 
 class World:
@@ -22,7 +26,16 @@ class World:
         self.web, self.voice, self.tools = web or Web(), Voice(voice), EntryPoints()
         hold_music()  # made now, not in the first call that is held
 
-    def for_call(self, recordings: Mapping[str, bytes]) -> CallOutside:
+    async def prepare(self, *, needs_voice: bool) -> None:
+        """Load what the dialplans will need (`Dialplans.needs_voice`). Raises nothing: what is not there is
+        told now and fails where it is used."""
+        if needs_voice:
+            try:
+                await self.voice.start()
+            except OutsideFailed as fault:
+                log.error("voice_missing", what=str(fault))
+
+    def for_call(self, recordings: Mapping[str, bytes]) -> Outside:
         """The world of a call whose dialplan has these recordings."""
         return CallOutside(self, recordings)
 

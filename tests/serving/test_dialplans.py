@@ -15,7 +15,7 @@ import pytest
 import structlog
 
 from telbridge.audio.formats import PCM_8K
-from telbridge.audio.wav import write_wav
+from telbridge.audio.wav import load_wav, write_wav
 from telbridge.call.ports import OutsideFailed
 from telbridge.config import ConfigErrors, Settings
 from telbridge.dialplan.facts import Facts
@@ -238,6 +238,22 @@ async def test_every_wav_is_there_in_the_legs_format_by_its_name_in_the_dialplan
     await world.aclose()
 
 
+def test_a_wav_that_many_dialplans_name_is_converted_once(
+    sounds: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    converted: list[str] = []
+
+    def counted(path: Path, format: Any) -> bytes:
+        converted.append(path.name)
+        return load_wav(path, format)
+
+    monkeypatch.setattr("telbridge.serving.recordings.load_wav", counted)
+    for name in ("a", "b", "c"):
+        write(sounds, f'match.called = "{name}"\n{SPOKEN}', name)
+    Dialplans(settings(sounds))
+    assert sorted(converted) == ["hello.wav", "music.wav", "one.wav"]
+
+
 @pytest.mark.parametrize(
     ("spoil", "what"),
     [
@@ -292,7 +308,7 @@ async def test_a_wav_outside_the_folder_is_watched_too_and_read_once(tmp_path: P
     folder.mkdir()
     tone(tmp_path / "far.wav", 0.5)
     write(folder, 'greeting = "one"')
-    async with watched(folder) as (dialplans, log):
+    async with watched(folder) as (_, log):
         write(folder, 'greeting.wav = "../far.wav"')
         await log.until("dialplans_loaded")
         await asyncio.sleep(5 * POLL_S)
@@ -382,12 +398,6 @@ def test_a_greeting_in_the_agents_words_and_none_at_all() -> None:
     assert none.plan.opening(FACTS, NOW).greeting is None
     assert none.plan.opening(FACTS, NOW).wanted.neutral.tools is None
     assert free.plan.version != none.plan.version
-
-
-def test_an_api_without_tools_is_offered_none() -> None:
-    chosen = Dialplans(settings(None, local_api="companion")).plan_for(FACTS, NOW)
-    assert chosen is not None
-    assert chosen.plan.dialplan.tools == {}
 
 
 async def test_without_a_folder_there_is_nothing_to_watch_or_to_read() -> None:
