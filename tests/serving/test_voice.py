@@ -137,6 +137,12 @@ async def test_without_the_models_the_remedy_is_told(monkeypatch: pytest.MonkeyP
     lacking = type(HIBARI)("hibari-tts", "0.2.1", "no_such_module_here", ())
     monkeypatch.setattr("telbridge.serving.voice.HIBARI", lacking)
     said = await failure(Voice(AgentSettings()), "Good day.")
+    world = World(AgentSettings())
+    with structlog.testing.capture_logs() as lines:
+        await world.prepare(needs_voice=False)
+        assert lines == []
+        await world.prepare(needs_voice=True)
+    assert [(line["event"], line["what"]) for line in lines] == [("voice_missing", said)]
     assert (
         said == "speech: package hibari-tts==0.2.1 is not installed; remedy: pip install 'telbridge[local]'"
     )
