@@ -27,6 +27,8 @@ out = sys.stdout.buffer
 def answer(header, payload=b""):
     out.write(packed(header, payload)); out.flush()
 open(sys.argv[0] + ".started", "a").write("x")
+if os.path.exists(sys.argv[0] + ".refuses") and os.path.getsize(sys.argv[0] + ".started") == 2:
+    os._exit(1)
 answer({"ready": True})
 while len(head := sys.stdin.buffer.read(HEAD.size)) == HEAD.size:
     size, rest = HEAD.unpack(head)
@@ -118,6 +120,21 @@ async def test_nothing_to_say_is_silence(bench: Bench, voice: Voice) -> None:
 async def test_a_process_that_dies_is_replaced(bench: Bench, voice: Voice) -> None:
     assert await failure(voice, "Die.") == "speech: the voice's process ended"
     assert await voice.speech("Good day.") == b"Good day."
+
+
+async def test_a_process_that_cannot_be_replaced_at_once_is_replaced_later(bench: Bench, voice: Voice) -> None:
+    """Nobody waits for a pool that has lost its last process."""
+    Path(f"{bench.file}.refuses").touch()
+    told = [await failure(voice, "Die.")]
+    for _ in range(2):
+        try:
+            assert await voice.speech("Good day.") == b"Good day."
+            break
+        except OutsideFailed as fault:
+            told.append(str(fault))
+    else:
+        pytest.fail(str(told))
+    assert not any("took longer" in one for one in told)
 
 
 async def test_a_process_that_hangs_is_given_up(bench: Bench) -> None:
