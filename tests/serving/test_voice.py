@@ -54,6 +54,10 @@ class Bench:
         file = Path(f"{self.file}.{what}")
         return file.read_text() if file.exists() else ""
 
+    def refuse_the_second(self) -> None:
+        """The second process ends before it is ready."""
+        Path(f"{self.file}.refuses").touch()
+
     @property
     def started(self) -> int:
         return len(self._log("started"))
@@ -122,9 +126,9 @@ async def test_a_process_that_dies_is_replaced(bench: Bench, voice: Voice) -> No
     assert await voice.speech("Good day.") == b"Good day."
 
 
-async def test_a_process_that_cannot_be_replaced_at_once_is_replaced_later(bench: Bench, voice: Voice) -> None:
+async def test_a_process_that_is_not_replaced_at_once_is_replaced_later(bench: Bench, voice: Voice) -> None:
     """Nobody waits for a pool that has lost its last process."""
-    Path(f"{bench.file}.refuses").touch()
+    bench.refuse_the_second()
     told = [await failure(voice, "Die.")]
     for _ in range(2):
         try:
