@@ -29,7 +29,7 @@ from telbridge.dialplan.model import (
 )
 from telbridge.dialplan.rules import EVENTS, Context, KeyRule, Menu, Rule, SilenceRule, SpeechRule, ToolRule
 from telbridge.dialplan.values import FILTERS
-from telbridge.dialplan.vocabulary import NeutralSettings
+from telbridge.dialplan.vocabulary import NeutralSettings, TurnDetection
 from telbridge.sessions.providers import PROVIDERS
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -131,7 +131,9 @@ def _reference() -> Iterator[str]:
     yield from _table("[match]", Match, "All of what is written must fit; a list fits if one of it does.")
     yield from _table("match.share", Share, '`share = 30` is `share.percent = "0-30"`.')
     yield from _table("[session], [profiles.NAME]", Session, _session_words())
+    yield "| `tools` | all of the file | names of `[tools.NAME]` that the agent may call, in `update` too |"
     yield from _table("", NeutralSettings, skip=("tools",))
+    yield from _table("session.turn_detection", TurnDetection)
     yield from _table("[[greeting]]", Greeting, "A text alone is `say`.")
     yield from _table("[notice]", Notice, "A text alone is `say`.")
     yield from _table("[dtmf]", Keypad)

@@ -44,6 +44,10 @@ def findings(plan: Dialplan, around: Around) -> Iterator[Finding]:
     yield from _lists(plan)
     yield from _details(plan)
     yield from _ringing(plan)
+    for name in plan.limits.per_minute:
+        known = [*around.agents.names, "other"]
+        if name not in known:
+            yield Finding(("limits", "per_minute", name), f"no such agent API `{name}`", nearest(name, known))
     yield from naming.names(plan, around)
     if not circles:
         yield from asking.sessions(plan, around)
@@ -80,8 +84,12 @@ def _extends(plan: Dialplan, around: Around) -> Iterator[Finding]:
 
 def extends(own: Mapping[str, Session], profiles: Mapping[str, Session]) -> Iterator[Finding]:
     """What some profiles of a file build on, among all that there are."""
+    told: set[frozenset[str]] = set()
     for name, profile in own.items():
-        yield from _built_on(("profiles", name), profile, profiles)
+        circle = _circle(name, profiles, ())
+        if circle is None or frozenset(circle) not in told:
+            yield from _built_on(("profiles", name), profile, profiles)
+        told.add(frozenset(circle or ()))
 
 
 def _built_on(path: Path, session: Session, profiles: Mapping[str, Session]) -> Iterator[Finding]:

@@ -7,6 +7,8 @@ parsed; evaluating never raises.
 from __future__ import annotations
 
 import ast
+import keyword
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -28,6 +30,12 @@ _ALLOWED: Final = (
     ast.Constant,
     ast.BinOp, ast.BitOr, ast.Add, ast.Sub, ast.IfExp, ast.List, ast.Tuple, ast.Load, ast.Call,
 )  # fmt: skip
+
+
+_NAMED_LIKE_A_KEYWORD: Final = re.compile(
+    r"'[^']*'|\"[^\"]*\"|(?<=[\w\]])\.(?P<name>" + "|".join(keyword.kwlist) + r")\b"
+)
+"""`headers.from` must do, which is no Python. Texts in quotes are passed over."""
 
 
 class BadExpression(ValueError):
@@ -74,7 +82,7 @@ def parse(source: str) -> Expression:
     if len(source) > LONGEST_SOURCE:
         raise BadExpression(f"is longer than {LONGEST_SOURCE} characters: split it, or ask a webhook")
     try:
-        tree = ast.parse(source.strip(), mode="eval").body
+        tree = ast.parse(_NAMED_LIKE_A_KEYWORD.sub(_in_brackets, source.strip()), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise BadExpression(
             f"{_short(source)} is no expression: write one such as `vars.name == 'Ann' and time.hour < 12`"
@@ -83,6 +91,10 @@ def parse(source: str) -> Expression:
         raise BadExpression(f"{_short(source)} is nested too deeply: take it apart with `set`")
     _check(tree, source)
     return Expression(source.strip(), tree, tuple(dict.fromkeys(_names(tree))))
+
+
+def _in_brackets(found: re.Match[str]) -> str:
+    return f"['{found['name']}']" if found["name"] else found[0]
 
 
 def _depth(tree: ast.AST) -> int:

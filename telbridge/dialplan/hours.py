@@ -7,7 +7,15 @@ from datetime import date, datetime, time, timedelta
 from typing import Annotated, Final
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
 
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -95,6 +103,16 @@ def _is_in(day: date, days: tuple[MonthDay, MonthDay]) -> bool:
     return first <= today <= last if first <= last else today >= first or today <= last
 
 
+def _a_span(text: str) -> str:
+    span(text)
+    return text
+
+
+def _some_days(text: str) -> str:
+    closed_days(text)
+    return text
+
+
 class Hours(BaseModel):
     """When something is open."""
 
@@ -103,9 +121,13 @@ class Hours(BaseModel):
     zone: Annotated[
         str | None, Field(description="time zone, such as Europe/Berlin; default: the dialplan's")
     ] = None
-    open: Annotated[tuple[str, ...], Field(min_length=1, description='such as ["Mon-Fri 09:00-17:00"]')]
+    open: Annotated[
+        tuple[Annotated[str, AfterValidator(_a_span)], ...],
+        Field(min_length=1, description='such as ["Mon-Fri 09:00-17:00"]'),
+    ]
     closed: Annotated[
-        tuple[str, ...], Field(description='holidays: "2026-12-24", "12-24" (every year), "12-24..01-02"')
+        tuple[Annotated[str, AfterValidator(_some_days)], ...],
+        Field(description='holidays: "2026-12-24", "12-24" (every year), "12-24..01-02"'),
     ] = ()
     _spans: tuple[Span, ...] = PrivateAttr()
     _closed: tuple[tuple[MonthDay, MonthDay], ...] = PrivateAttr()
@@ -114,20 +136,6 @@ class Hours(BaseModel):
     @classmethod
     def _a_zone(cls, name: str | None) -> str | None:
         return name if name is None else zone(name).key
-
-    @field_validator("open")
-    @classmethod
-    def _spans_parse(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
-        for text in texts:
-            span(text)
-        return texts
-
-    @field_validator("closed")
-    @classmethod
-    def _days_parse(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
-        for text in texts:
-            closed_days(text)
-        return texts
 
     @model_validator(mode="after")
     def _compile(self) -> Hours:

@@ -22,6 +22,8 @@ from telbridge.dialplan.mistakes import DialplanErrors, Finding, Mistake, dotted
 from telbridge.dialplan.model import Dialplan, Session, Shared
 from telbridge.dialplan.plan import Plan, resolved
 
+DEFAULT: Final = Path(__file__).parent.parent / "assets" / "receptionist.toml"
+"""What `telbridge serve` uses when it is given no dialplans: dialplans/receptionist.toml, in the package."""
 LARGEST: Final = 1_000_000
 """Bytes of one file."""
 DEEPEST: Final = 40
@@ -74,8 +76,8 @@ def load(path: Path, agents: Agents) -> DialplanSet:
     shared = [source for source in sources if source.path.name.startswith("_")]
     own = [source for source in sources if source not in shared]
     profiles, hours = _shared(shared, agents, mistakes)
-    if mistakes:
-        raise DialplanErrors(mistakes)
+    if any(Path(one.file).name.startswith("_") for one in mistakes):
+        raise DialplanErrors(mistakes)  # What builds on it would only repeat them.
     common = b"\0".join(source.raw for source in shared)
     plans: list[Plan] = []
     for source in own:

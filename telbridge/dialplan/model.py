@@ -52,6 +52,21 @@ Patterns = Annotated[
 ]
 
 
+class _Or:
+    """Another form, besides the table."""
+
+    def __init__(self, *types: str) -> None:
+        self._forms = [{"type": one} for one in types]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return handler(source)
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"anyOf": [*self._forms, handler(schema)]}
+
+
 def _share(value: Any) -> Any:
     """30, "30" and "0-30" are the same."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -116,7 +131,10 @@ class Match(Part):
         str | Hours | None, Field(description='name of hours, "not NAME", or a table with open and closed')
     ] = None
     share: Annotated[
-        Share | None, Field(description='percent of the calls, as 30 or "30-60"'), BeforeValidator(_share)
+        Share | None,
+        Field(description='percent of the calls, as 30 or "30-60"'),
+        _Or("number", "string"),
+        BeforeValidator(_share),
     ] = None
 
 
@@ -126,7 +144,7 @@ class Session(Part):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     extends: Annotated[tuple[Name, ...], Field(description="profiles to build on; later ones win"),
-                       BeforeValidator(_one_or_more)] = ()  # fmt: skip
+                       _Patterns(), BeforeValidator(_one_or_more)] = ()  # fmt: skip
     agent: Annotated[str | None, Field(description="agent API; default: call.agent of the settings")] = None
 
     @property
@@ -316,7 +334,9 @@ class Dialplan(Part):
     profiles: Annotated[dict[Name, Session], Field(description="sessions to build on and to switch to")] = (
         Field(default_factory=dict)
     )
-    notice: Annotated[Notice | None, Field(description="said first"), BeforeValidator(_spoken)] = None
+    notice: Annotated[
+        Notice | None, Field(description="said first"), _Or("string"), BeforeValidator(_spoken)
+    ] = None
     greeting: Annotated[
         tuple[Greeting, ...], Field(description="a text, a table, or several: the first that fits is said"),
         _Greetings(), BeforeValidator(_greetings),

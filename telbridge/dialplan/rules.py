@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
@@ -85,8 +86,10 @@ class SpeechRule(Rule):
     @classmethod
     def _compiles(cls, pattern: str | None) -> str | None:
         try:
-            re.compile(pattern or "")
-        except re.error as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                re.compile(pattern or "")
+        except (re.error, OverflowError, RecursionError, Warning) as error:
             raise ValueError(
                 f'{pattern!r} is no regular expression ({error}): write one such as "human|operator"'
             ) from None

@@ -27,15 +27,18 @@ class Work:
 
     def __init__(self, plan: Plan, state: State, at_ns: int) -> None:
         self.plan = plan
-        self.state = state
+        self.state = replace(state)
+        """Of this step alone, so that it may change in place: a copy for each change took most of a step."""
         self.at_ns = at_ns
         self.orders: list[Order] = []
+        self._moment: Mapping[str, Any] | None = None
         self.actions_left = MOST_ACTIONS
         self.gotos_left = MOST_GOTOS
 
     def set(self, **changes: Any) -> None:
         """Change the state."""
-        self.state = replace(self.state, **changes)
+        for name, value in changes.items():
+            object.__setattr__(self.state, name, value)
 
     def after(self, seconds: float) -> int:
         """A moment from now."""
@@ -65,8 +68,14 @@ class Work:
             "duration_s": round((self.at_ns - since) / 1e9),
             "cost": round(self.cost, 4),
         }
-        now = state.facts.started_at + timedelta(microseconds=(self.at_ns - state.started_ns) // 1000)
-        return self.plan.scope(state.facts, now, {**more, **extra})
+        return {**self._of_this_moment(), **more, **extra}
+
+    def _of_this_moment(self) -> Mapping[str, Any]:
+        if self._moment is None:
+            state = self.state
+            now = state.facts.started_at + timedelta(microseconds=(self.at_ns - state.started_ns) // 1000)
+            self._moment = self.plan.scope(state.facts, now, {})
+        return self._moment
 
     @property
     def price(self) -> float:

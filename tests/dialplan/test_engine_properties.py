@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,7 @@ class Watch:
         self.at_ns = 0
         self.given: list[orders.Order] = []
         self.hung_up = False
+        self.discreet = False
         self.secret: list[str] = []
         self.secrets: set[str] = set()
 
@@ -147,9 +149,14 @@ class Watch:
                 self.hung_up = True
         if self.state.deadline_ns is not None:
             assert self.state.deadline_ns > self.at_ns
-        shown = repr(found) + repr(self.state)
+        shown = re.sub(r"_ns=\d+", "", repr(found) + repr(self.state))
         for secret in self.secrets | {"".join(self.secret)}:
             assert len(secret) < 5 or secret not in shown
+        for one in found:
+            self.discreet = one.on if isinstance(one, orders.Discreet) else self.discreet
+        collecting = self.state.collecting
+        if not self.hung_up:
+            assert self.discreet is (collecting is not None and collecting.action.masked)
         masked = before.collecting is not None and before.collecting.action.masked
         if masked and isinstance(happening, Key) and before.collecting is not None:
             assert not any(isinstance(one, orders.SendText) and "pressed" in one.text for one in found)
@@ -178,9 +185,12 @@ def test_whatever_happens(name: str, story: list[tuple[float, Any]], answered: b
             watch.reply(*happening)
         else:
             watch.put(happening)
-    ended = watch.state.ended
+    ended, given_before = watch.state.ended, len(watch.given)
     watch.put(Ended("caller_hung_up"))
     assert watch.state.ended
+    rules = PLANS[name].dialplan.on.hangup
+    if not ended and any(rule.when is None and not rule.once for rule in rules):
+        assert len(watch.given) > given_before, "the end of the call was lost"
     if not ended and name == "everything":
         assert any(
             isinstance(one, orders.Tag) and one.text == "over: caller_hung_up" for one in watch.given[-5:]
