@@ -17,9 +17,7 @@ from telbridge.serving.agent_apis import AgentApis
 def check(
     files: Annotated[
         list[Path],
-        typer.Argument(
-            help="Settings files, dialplan files, folders of dialplans.", metavar="FILE|FOLDER..."
-        ),
+        typer.Argument(help="Settings files, dialplan files, folders of dialplans.", metavar="FILE|FOLDER"),
     ],
     settings: Annotated[
         Path | None,

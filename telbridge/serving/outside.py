@@ -6,15 +6,19 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+import structlog
+
 from telbridge.agent.settings import AgentSettings
 from telbridge.audio.formats import PCM_8K, AudioFormat
 from telbridge.audio.transcoder import Transcoder
-from telbridge.call.ports import OutsideFailed
+from telbridge.call.ports import Outside, OutsideFailed
 from telbridge.dialplan.orders import CallHttp, CallPython, CallWebhook
 from telbridge.serving.entry_points import EntryPoints
 from telbridge.serving.music import hold_music
 from telbridge.serving.voice import Voice
 from telbridge.serving.web import Web
+
+log = structlog.get_logger()
 
 
 class World:
@@ -25,7 +29,16 @@ class World:
         self.web, self.voice, self.tools = web or Web(), Voice(voice), EntryPoints()
         hold_music()  # made now, not in the first call that is held
 
-    def for_call(self, recordings: Mapping[str, bytes], audio_format: AudioFormat = PCM_8K) -> CallOutside:
+    async def prepare(self, *, needs_voice: bool) -> None:
+        """Load what the dialplans will need (`Dialplans.needs_voice`). Raises nothing: what is not there is
+        told now and fails where it is used."""
+        if needs_voice:
+            try:
+                await self.voice.start()
+            except OutsideFailed as fault:
+                log.error("voice_missing", what=str(fault))
+
+    def for_call(self, recordings: Mapping[str, bytes], audio_format: AudioFormat = PCM_8K) -> Outside:
         """The world of a call whose dialplan has these recordings and whose leg is in this format."""
         return CallOutside(self, recordings, audio_format)
 

@@ -57,7 +57,7 @@ class Recordings:
             for place, name in files(plan.dialplan):
                 path = Path(plan.file).parent / name
                 try:
-                    read[path] = self._wav(path)
+                    read[path] = read.get(path) or self._wav(path)
                 except (ValueError, OSError) as fault:
                     mistakes.append(_mistake(plan, Finding(place, _why(path, fault), _REMEDY)))
                 else:

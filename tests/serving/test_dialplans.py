@@ -15,7 +15,7 @@ import pytest
 import structlog
 
 from telbridge.audio.formats import PCM_8K
-from telbridge.audio.wav import write_wav
+from telbridge.audio.wav import load_wav, write_wav
 from telbridge.call.ports import OutsideFailed
 from telbridge.config import ConfigErrors, Settings
 from telbridge.dialplan.facts import Facts
@@ -236,6 +236,22 @@ async def test_every_wav_is_there_in_the_legs_format_by_its_name_in_the_dialplan
         with pytest.raises(OutsideFailed, match="no such recording"):
             outside.recording(other)
     await world.aclose()
+
+
+def test_a_wav_that_many_dialplans_name_is_converted_once(
+    sounds: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    converted: list[str] = []
+
+    def counted(path: Path, format: Any) -> bytes:
+        converted.append(path.name)
+        return load_wav(path, format)
+
+    monkeypatch.setattr("telbridge.serving.recordings.load_wav", counted)
+    for name in ("a", "b", "c"):
+        write(sounds, f'match.called = "{name}"\n{SPOKEN}', name)
+    Dialplans(settings(sounds))
+    assert sorted(converted) == ["hello.wav", "music.wav", "one.wav"]
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,13 @@ import asyncio, sys, threading, time
 
 imported = threading.current_thread().name
 gate = threading.Event()
+entered = threading.Semaphore(0)
 
 def plain(city): return {"city": city, "thread": threading.current_thread().name, "pair": (1, 2)}
 async def coroutine(city): return [city, threading.current_thread().name]
-def blocks(): gate.wait(30)
+def blocks():
+    entered.release()
+    gate.wait(30)
 async def sleeps(): await asyncio.sleep(30)
 async def stubborn():
     while True:
@@ -125,9 +128,10 @@ async def test_the_log_says_where_it_went_wrong_but_not_with_what(module: Any) -
 
 async def test_functions_that_never_return_do_not_pile_up(module: Any) -> None:
     tools = EntryPoints()
+    await tools.call(order("plain", city="Bonn"))
     stuck = [asyncio.create_task(tools.call(order("blocks", 30))) for _ in range(MOST_THREADS)]
-    while threading.active_count() < MOST_THREADS + 1:  # noqa: ASYNC110 - threads tell the loop nothing
-        await asyncio.sleep(0.01)
+    for _ in stuck:
+        assert await asyncio.to_thread(sys.modules["own_tools"].entered.acquire, timeout=10)
     with pytest.raises(OutsideFailed, match="are running already"):
         await tools.call(order("blocks", 30))
     sys.modules["own_tools"].gate.set()
