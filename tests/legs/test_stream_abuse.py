@@ -440,6 +440,26 @@ async def test_slow_loris_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
         body_writer.close()
 
 
+async def test_idle_connections_leave_room_for_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most that say nothing are cut off at once; another address still gets in, and calls do not count."""
+    monkeypatch.setattr("telbridge.serving.ingress.MAX_IDLE_OF_ONE", 10)
+    async with stranger() as they:
+        calls = [await they.bed.dial() for _ in range(12)]
+        idle = [await asyncio.open_connection("127.0.0.1", they.bed.port) for _ in range(60)]
+        await until(lambda: they.bed.ingress.cut_off >= 50)
+        with pytest.raises(aiohttp.ClientConnectionError):
+            async with they.http.get(they.bed.http("/")):
+                pass
+        local = aiohttp.TCPConnector(local_addr=("127.0.0.2", 0))
+        async with aiohttp.ClientSession(connector=local) as http, http.get(they.bed.http("/")) as answer:
+            assert answer.status == 404
+        for call, side in calls:
+            assert call.ended is None
+            assert not side.leg.over
+        for _, writer in idle:
+            writer.close()
+
+
 async def test_a_peer_that_does_not_read_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes nothing off its socket and still sends. Without marks our own clock goes on sending."""
     monkeypatch.setattr("telbridge.legs.streams.socket.UNREAD_OCTETS", 2_000)
