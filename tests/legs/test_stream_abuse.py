@@ -402,6 +402,17 @@ async def test_too_many_requests_of_one_address_are_turned_away_and_forgotten() 
         await until(lambda: call.player.counters.played >= 800)
 
 
+async def test_a_stranger_does_not_get_more_by_naming_other_addresses() -> None:
+    for trusted, refused in (([], True), (["127.0.0.1/32"], False)):
+        async with stranger(http={"requests_per_second": 2, "trusted_proxies": trusted}) as they:
+            statuses = []
+            for number in range(20):
+                headers = {"X-Forwarded-For": f"192.0.2.1, 203.0.113.{number}"}
+                async with they.http.get(they.bed.http("/twilio/stream"), headers=headers) as answer:
+                    statuses.append(answer.status)
+            assert (429 in statuses) is refused
+
+
 async def test_welcome_calls_are_not_counted_against_their_address() -> None:
     async with stranger(http={"requests_per_second": 2}) as they:
         for _ in range(12):

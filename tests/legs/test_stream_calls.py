@@ -146,6 +146,20 @@ async def test_the_last_word_before_we_hang_up_is_heard_to_its_end() -> None:
     assert summary.ending is Ending.AGENT_HUNG_UP
 
 
+async def test_a_carrier_far_away_is_waited_for_before_we_hang_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What we say takes 250 ms to get there: our own clock alone would cut the end."""
+    goodbye, loop = speech(700), asyncio.get_running_loop()
+    async with stream_bed() as bed:
+        call, side = await bed.dial()
+        obey = call._obey
+        monkeypatch.setattr(call, "_obey", lambda message: loop.call_later(0.25, obey, message))
+        side.says(goodbye)
+        side.session.ends(Ending.AGENT_HUNG_UP)
+        await call.wait_ended()
+    assert call.player.counters.played >= len(goodbye)
+    assert spoken_part(goodbye) in heard(call)
+
+
 async def test_keys_reach_the_agent() -> None:
     async with stream_bed() as bed:
         call, side = await bed.dial()

@@ -72,8 +72,8 @@ class _State(Enum):
 class StreamLeg:
     """Implements `telbridge.call.ports.Leg`; driven by its door (messages) and by the clock (ticks).
 
-    Speech is taken from the call as soon as it is there, up to the lead; only when the carrier has run dry
-    does the call learn, tick by tick, that time passes in silence. That is not sent, unless the peer wants it.
+    Speech is taken from the call as soon as it is there, up to the lead. Only when the carrier has run dry
+    does the call learn, tick by tick, that time passes in silence; that is sent to a peer that wants it.
     """
 
     def __init__(self, parts: StreamParts) -> None:
