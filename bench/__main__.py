@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from bench import capacity, cpu, echo, interruption, monologue, speech
+from bench import capacity, cpu, echo, interruption, monologue, speech, streams
 from bench.figures import Figure, show, store
 
 SECTIONS: Final[dict[str, Callable[[], Awaitable[list[Figure]]]]] = {
@@ -20,6 +20,7 @@ SECTIONS: Final[dict[str, Callable[[], Awaitable[list[Figure]]]]] = {
     "interruption": interruption.measure,
     "monologue": monologue.measure,
     "capacity": capacity.measure,
+    "streams": streams.measure,
     "speech": speech.measure,
 }
 

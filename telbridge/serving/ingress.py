@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from aiohttp import web
@@ -15,6 +17,7 @@ from telbridge.legs.streams.clock import StreamClock
 from telbridge.legs.streams.door import Door, Terms
 from telbridge.legs.streams.leg import StreamLeg
 from telbridge.serving.ingress_address import Addresses
+from telbridge.serving.ingress_doorkeeper import Doorkeeper, connections_of
 from telbridge.serving.ingress_generic import GenericIngress
 from telbridge.serving.ingress_limits import Throttle
 from telbridge.serving.ingress_twilio import TwilioIngress
@@ -25,6 +28,10 @@ MAX_HEAD_LINE: Final = 4_096
 IDLE_S: Final = 10.0
 """For a request's head to arrive whole, the first on a connection and each after it."""
 STOP_S: Final = 2.0
+MAX_IDLE: Final = 400
+"""Connections that carry no call; of one address:"""
+MAX_IDLE_OF_ONE: Final = 128
+BACKLOG: Final = 256
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -54,6 +61,9 @@ class Ingress:
         self._generic_token = None if token is None else self._secret(token, "generic.token")
         self._ticking: StreamClock | None = None
         self._runner: web.AppRunner | None = None
+        self._listener: asyncio.Server | None = None
+        self.cut_off = 0
+        """Connections not taken: there were too many."""
 
     @property
     def live_calls(self) -> int:
@@ -83,7 +93,14 @@ class Ingress:
         )
         await runner.setup()
         try:
-            await web.TCPSite(runner, http.host, http.port).start()
+            server = runner.server
+            assert server is not None
+            self._listener = await asyncio.get_running_loop().create_server(
+                lambda: Doorkeeper(server, partial(self._admits, server)),
+                http.host,
+                http.port,
+                backlog=BACKLOG,
+            )
         except OSError as error:
             await runner.cleanup()
             self._ticking.stop()
@@ -106,6 +123,9 @@ class Ingress:
         self.drain()
         for leg in list(self._live.values()):
             leg.end(Ending.DRAINED)
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
         if self._runner is not None:
             runner, self._runner = self._runner, None
             await runner.cleanup()
@@ -157,6 +177,18 @@ class Ingress:
         if not self._throttle.admits(address, self._clock()):
             return web.Response(status=429, headers={"Retry-After": "1", "Connection": "close"})
         return await handler(request)
+
+    def _admits(self, server: web.Server, address: str) -> bool:
+        """Whether one more connection of this address is taken. Streams that carry a call do not count, and a
+        trusted proxy has many callers behind it."""
+        idle = len(server.connections) - len(self._live)
+        if idle < MAX_IDLE and not self._addresses.is_proxy(address):
+            live = sum(leg.facts.peer == address for leg in self._live.values())
+            admitted = connections_of(server, address) - live < MAX_IDLE_OF_ONE
+        else:
+            admitted = idle < MAX_IDLE
+        self.cut_off += not admitted
+        return admitted
 
     def _welcome(self, request: web.Request) -> None:
         """Who asks has shown that it may: this request counts for nothing."""

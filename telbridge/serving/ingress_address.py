@@ -31,11 +31,11 @@ class Addresses:
     def client(self, request: web.Request) -> str:
         """The address that asked: the last one in X-Forwarded-For that is no proxy of ours."""
         peer = request.remote or ""
-        if not self._is_proxy(peer):
+        if not self.is_proxy(peer):
             return peer
         hops = ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")
         for hop in reversed([hop.strip() for hop in hops if hop.strip()]):
-            if not self._is_proxy(hop):
+            if not self.is_proxy(hop):
                 return hop if _is_address(hop) else peer
         return peer
 
@@ -43,7 +43,7 @@ class Addresses:
         """Scheme and host as the peer knows them. HTTPBadRequest for a host that is none."""
         if self._public_url is not None:
             return self._public_url
-        proxied = self._is_proxy(request.remote or "")
+        proxied = self.is_proxy(request.remote or "")
         scheme = request.headers.get("X-Forwarded-Proto", "http") if proxied else "http"
         host = request.headers.get("Host", "")
         if proxied:
@@ -68,7 +68,8 @@ class Addresses:
         same = origin is None or urlsplit(origin).netloc == request.headers.get("Host")
         return host in _LOCAL_NAMES and same
 
-    def _is_proxy(self, address: str) -> bool:
+    def is_proxy(self, address: str) -> bool:
+        """Whether this is one that we trust."""
         return _is_address(address) and any(ip_address(address) in network for network in self._trusted)
 
 

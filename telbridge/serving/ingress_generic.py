@@ -10,7 +10,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from telbridge.call.events import CallFacts
-from telbridge.legs.streams.door import Door
+from telbridge.legs.streams.door import Door, Refused
 from telbridge.legs.streams.generic import GenericPeer
 from telbridge.legs.streams.peer import Started
 from telbridge.serving.ingress_address import Addresses
@@ -51,6 +51,8 @@ class GenericIngress:
         peer_address = self._addresses.client(request)
 
         def admit(started: Started) -> CallFacts:
+            if not self._has_room():
+                raise Refused("no room")
             parameters = dict(started.parameters)
             return CallFacts(
                 call_id=secrets.token_hex(5),

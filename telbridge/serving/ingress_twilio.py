@@ -104,6 +104,8 @@ class TwilioIngress:
         peer_address = self._addresses.client(request)
 
         def admit(started: Started) -> CallFacts:
+            if not self._has_room():
+                raise Refused("no room")
             if (started.account, started.call_id) != (ticket.account, ticket.call):
                 raise Refused("the stream is not of the call that its ticket is for")
             return _facts(started, peer_address)

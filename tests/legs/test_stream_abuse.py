@@ -402,6 +402,17 @@ async def test_too_many_requests_of_one_address_are_turned_away_and_forgotten() 
         await until(lambda: call.player.counters.played >= 800)
 
 
+async def test_a_stranger_does_not_get_more_by_naming_other_addresses() -> None:
+    for trusted, refused in (([], True), (["127.0.0.1/32"], False)):
+        async with stranger(http={"requests_per_second": 2, "trusted_proxies": trusted}) as they:
+            statuses = []
+            for number in range(20):
+                headers = {"X-Forwarded-For": f"192.0.2.1, 203.0.113.{number}"}
+                async with they.http.get(they.bed.http("/twilio/stream"), headers=headers) as answer:
+                    statuses.append(answer.status)
+            assert (429 in statuses) is refused
+
+
 async def test_welcome_calls_are_not_counted_against_their_address() -> None:
     async with stranger(http={"requests_per_second": 2}) as they:
         for _ in range(12):
@@ -438,6 +449,26 @@ async def test_slow_loris_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
         async with asyncio.timeout(2):
             assert b"408" in await body_reader.readline()
         body_writer.close()
+
+
+async def test_idle_connections_leave_room_for_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most that say nothing are cut off at once; another address still gets in, and calls do not count."""
+    monkeypatch.setattr("telbridge.serving.ingress.MAX_IDLE_OF_ONE", 10)
+    async with stranger() as they:
+        calls = [await they.bed.dial() for _ in range(12)]
+        idle = [await asyncio.open_connection("127.0.0.1", they.bed.port) for _ in range(60)]
+        await until(lambda: they.bed.ingress.cut_off >= 50)
+        with pytest.raises(aiohttp.ClientConnectionError):
+            async with they.http.get(they.bed.http("/")):
+                pass
+        local = aiohttp.TCPConnector(local_addr=("127.0.0.2", 0))
+        async with aiohttp.ClientSession(connector=local) as http, http.get(they.bed.http("/")) as answer:
+            assert answer.status == 404
+        for call, side in calls:
+            assert call.ended is None
+            assert not side.leg.over
+        for _, writer in idle:
+            writer.close()
 
 
 async def test_a_peer_that_does_not_read_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 
+import aiohttp
 import numpy as np
 import pytest
 
@@ -144,6 +146,20 @@ async def test_the_last_word_before_we_hang_up_is_heard_to_its_end() -> None:
     assert summary.ending is Ending.AGENT_HUNG_UP
 
 
+async def test_a_carrier_far_away_is_waited_for_before_we_hang_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What we say takes 250 ms to get there: our own clock alone would cut the end."""
+    goodbye, loop = speech(700), asyncio.get_running_loop()
+    async with stream_bed() as bed:
+        call, side = await bed.dial()
+        obey = call._obey
+        monkeypatch.setattr(call, "_obey", lambda message: loop.call_later(0.25, obey, message))
+        side.says(goodbye)
+        side.session.ends(Ending.AGENT_HUNG_UP)
+        await call.wait_ended()
+    assert call.player.counters.played >= len(goodbye)
+    assert spoken_part(goodbye) in heard(call)
+
+
 async def test_keys_reach_the_agent() -> None:
     async with stream_bed() as bed:
         call, side = await bed.dial()
@@ -219,3 +235,30 @@ def test_words_of_our_own_are_in_the_format_of_the_leg() -> None:
     plan = CallPlan(greeting=None, apology=words, filler=words, reply_timeout_s=1)
     assert in_format(plan, PCMU_8K).apology == pcm16_to_ulaw(words)
     assert in_format(plan, PCM_8K).filler == words
+
+
+async def test_a_peer_that_wants_silence_gets_an_unbroken_stream() -> None:
+    """And no marks: it is served by our own clock."""
+    start = {"format": {"encoding": "pcm16", "rate_hz": 16000}, "marks": False, "silence": True}
+    words = speech(300)
+    async with stream_bed() as bed, aiohttp.ClientSession() as http, http.ws_connect(bed.generic) as socket:
+        await socket.send_str(json.dumps({"type": "start", **start}))
+        await until(lambda: len(bed.sides) == 1)
+        side = bed.sides[0]
+        await side.ready()
+        arrivals, audio = [], b""
+        while len(arrivals) < 60:
+            await socket.send_bytes(bytes(640))
+            message = await socket.receive(1.0)
+            if message.type is aiohttp.WSMsgType.BINARY:
+                arrivals.append(time.monotonic())
+                audio += message.data
+            if len(arrivals) == 15:
+                side.says(words)
+            if len(arrivals) == 50:
+                side.hears_the_caller()
+        assert len(audio) == 60 * 640
+        assert 0.7 <= arrivals[-1] - arrivals[0] <= 1.6, "it does not flow in real time"
+        loud = np.flatnonzero(np.abs(np.frombuffer(audio, "<i2").astype(int)) > 500)
+        assert (loud[-1] - loud[0]) / 16 == pytest.approx(300, abs=10)
+        assert side.session.heard == [], "silence was taken for speech that was missed"

@@ -94,6 +94,7 @@ scalars = st.none() | st.booleans() | st.integers() | st.sampled_from(FIELDS)
 trees = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(FIELDS), inner))
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(), st.binary(), trees.map(json.dumps)))
 def test_whatever_comes_is_a_happening_and_no_exception(message: Message) -> None:
     for peer in (TwilioPeer(), started_twilio(), GenericPeer(), started_generic()):
@@ -367,7 +368,7 @@ def opened(carrier: Carrier) -> Lead:
     return lead
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(
     way_ms=st.integers(0, 150),
     buffer_ms=st.integers(0, 120),
@@ -389,7 +390,7 @@ def test_what_was_not_played_is_known_within_a_frame(
     assert lead.round_trip_ms == pytest.approx(2 * way_ms, abs=1)
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(stall_ms=st.integers(100, 1500))
 def test_after_a_stall_of_the_network_no_more_is_sent_than_the_lead(stall_ms: int) -> None:
     carrier = Carrier(20 * MS, 30 * MS)

@@ -61,7 +61,7 @@ class GenericPeer:
         self._format: AudioFormat | None = None
         self._stopped = False
         self.answers_marks = True
-        self.audio_is_text = False
+        self.audio_is_text = self.wants_silence = False
 
     def receive(self, message: Message) -> Happening:
         try:
@@ -109,6 +109,7 @@ class GenericPeer:
             raise Malformed('`audio` is neither "binary" nor "json"')
         self._format, self.audio_is_text = form, way == "json"
         self.answers_marks = fields.get("marks", True) is True
+        self.wants_silence = fields.get("silence") is True
         parameters = texts(fields.get("parameters"))
         parameters |= {key: text(fields, key) for key in ("from", "to") if key in fields}
         call_id = text(fields, "call_id", "")

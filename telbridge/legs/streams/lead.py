@@ -51,6 +51,7 @@ class Lead:
         self._marks: deque[_Mark] = deque()
         self._numbers = 0
         self._marked_ns = 0
+        self._marked_at_ns = -MARK_EVERY_NS
 
     # ------------------------------------------------------------ sending
 
@@ -62,7 +63,8 @@ class Lead:
         """A frame was sent."""
         if self._end(now_ns) < now_ns:
             self._end_ns, self._folded_ns = now_ns, 0
-            self._marked_ns = self._sent_ns - MARK_EVERY_NS  # The first frame gets a mark.
+            if now_ns - self._marked_at_ns >= MARK_EVERY_NS:
+                self._marked_ns = self._sent_ns - MARK_EVERY_NS  # The first frame gets a mark.
         self._end_ns += frame_ns
         self._sent_ns += frame_ns
 
@@ -76,7 +78,7 @@ class Lead:
         if not self._marks_wanted:
             return None
         self._numbers += 1
-        self._marked_ns = self._sent_ns
+        self._marked_ns, self._marked_at_ns = self._sent_ns, now_ns
         self._marks.append(_Mark(self._numbers, self._sent_ns, max(now_ns, self._end_ns)))
         if len(self._marks) > MARKS_OUT:
             self._give_up_marks()

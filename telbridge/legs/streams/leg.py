@@ -82,8 +82,8 @@ class _State(Enum):
 class StreamLeg:
     """Implements `telbridge.call.ports.Leg`; driven by its door (messages) and by the clock (ticks).
 
-    Silence is never sent. Speech is taken from the call as soon as it is there, up to the lead; only when the
-    carrier has run dry does the call learn, tick by tick, that time passes in silence.
+    Speech is taken from the call as soon as it is there, up to the lead. Only when the carrier has run dry
+    does the call learn, tick by tick, that time passes in silence; that is sent to a peer that wants it.
     """
 
     def __init__(self, parts: StreamParts) -> None:
@@ -99,6 +99,11 @@ class StreamLeg:
         self._media: Media | None = None
         self._on_event: Callable[[LegEvent], None] | None = None
         self._early_events: list[LegEvent] = []
+        self._silence = parts.format.silence(parts.format.rate_hz * FRAME_MS // 1000)
+        self._silent_ns = 0
+        """Silence sent since the last speech."""
+        # Half a frame before it is dry, ticks being late by less: an unbroken stream.
+        self._patience_ns = -FRAME_NS // 2 if parts.peer.wants_silence else FRAME_NS
         self._parting_until_ns = 0
         self._sent_frames = 0
         self._next_check_ns = 0
@@ -160,7 +165,8 @@ class StreamLeg:
         if self._state not in (_State.TALKING, _State.PARTING) or not self._lead.outstanding:
             return 0
         self._say(self._peer.clear())
-        return self._lead.cleared(self._clock()) // 1_000_000
+        unplayed_ns = self._lead.cleared(self._clock()) - self._silent_ns
+        return max(0, unplayed_ns) // 1_000_000
 
     def quality(self) -> LegQuality | None:
         """TCP loses nothing; `rx_lost` is what the carrier says it threw away before."""
@@ -230,7 +236,7 @@ class StreamLeg:
             return
         if self._state is _State.TALKING:
             self._send(now_ns)
-            if self._lead.dry_ns(now_ns) >= FRAME_NS:
+            if self._lead.dry_ns(now_ns) >= self._patience_ns:
                 self._take_silence(now_ns)
         if now_ns >= self._next_check_ns:
             self._next_check_ns = now_ns + 200_000_000
@@ -265,12 +271,19 @@ class StreamLeg:
 
     def _take_silence(self, now_ns: int) -> None:
         """The carrier is dry. The end of a reply that is shorter than a frame comes out here too."""
-        if self._media is not None and (speech := self._media.speech(now_ns, ahead=False)) is not None:
-            frames: list[bytes] = []
+        speech = self._media.speech(now_ns, ahead=False) if self._media is not None else None
+        frames: list[bytes] = []
+        if speech is not None:
             self._pack(speech, now_ns, frames)
+        elif self._peer.wants_silence:
+            silent_ns = self._silent_ns
+            self._pack(self._silence, now_ns, frames)
+            self._silent_ns = silent_ns + FRAME_NS
+        if frames:
             self._wire.write(b"".join(frames))
 
     def _pack(self, speech: bytes | memoryview, now_ns: int, frames: list[bytes]) -> None:
+        self._silent_ns = 0
         frames.append(frame(self._opcode, self._peer.audio(speech)))
         self._sent_frames += 1
         self._lead.sent(FRAME_NS, now_ns)

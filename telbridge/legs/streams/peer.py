@@ -123,6 +123,10 @@ class StreamPeer(Protocol):
         """Whether marks come back; known once `Started`."""
 
     @property
+    def wants_silence(self) -> bool:
+        """Whether audio has to flow when there is nothing to say; known once `Started`."""
+
+    @property
     def lost(self) -> int:
         """Messages that the peer says it sent and that never came; 0 where it does not number them."""
 

@@ -70,6 +70,7 @@ class TwilioPeer:
     traits: Final = TWILIO
     audio_is_text: Final = True
     answers_marks: Final = True
+    wants_silence: Final = False
 
     def __init__(self) -> None:
         self._state = _State.WAITING
