@@ -33,8 +33,8 @@ from telbridge.call.ports import Session, TextRole
 from telbridge.sessions.base import Opening
 from telbridge.sessions.connection import LOSSES, AgentConnection
 from telbridge.sessions.credentials import SecretRef
-from telbridge.sessions.openai_realtime import OpenAIRealtime
-from telbridge.sessions.openai_settings import OpenAISettings
+from telbridge.sessions.openai.protocol import OpenAIRealtime
+from telbridge.sessions.openai.settings import OpenAISettings
 from telbridge.sessions.websocket import UPLINK_MAX_MS
 from tests.sessions.ws_bed import (
     KEY,
