@@ -13,7 +13,6 @@ from binascii import a2b_base64
 from dataclasses import dataclass, field
 from typing import Any, Final, assert_never
 
-from telbridge.agent import openai_schema as schema
 from telbridge.agent.events import (
     AudioCleared,
     AudioIn,
@@ -33,8 +32,9 @@ from telbridge.agent.events import (
     TurnId,
 )
 from telbridge.agent.facade import Updates, Wants
-from telbridge.agent.openai_response import Outbox, Response, ResponseFacts
-from telbridge.agent.openai_schema import Json, Refusal, RefusedError
+from telbridge.agent.facades.openai import schema as schema
+from telbridge.agent.facades.openai.response import Outbox, Response, ResponseFacts
+from telbridge.agent.facades.openai.schema import Json, Refusal, RefusedError
 from telbridge.audio.formats import AudioFormat
 
 MIN_COMMIT_MS: Final = 100

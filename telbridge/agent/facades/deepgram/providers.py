@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from telbridge.agent.deepgram_refusal import NOT_LISTENING, NOT_SPEAKING, RefusedError, invalid
+from telbridge.agent.facades.deepgram.refusal import NOT_LISTENING, NOT_SPEAKING, RefusedError, invalid
 
 MANAGED_PROMPT_MAX_CHARS: Final = 25_000
 DEFAULT_VOICE: Final = "flux-kit-en"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from telbridge.agent import azure_events as wire
-from telbridge.agent.azure_events import invalid
-from telbridge.agent.openai_schema import Json
+from telbridge.agent.facades.azure import events as wire
+from telbridge.agent.facades.azure.events import invalid
+from telbridge.agent.facades.openai.schema import Json
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from telbridge.agent.companion_schema import Wanted
+from telbridge.agent.facades.companion.schema import Wanted
 
 TOKEN_LIFE_S: Final = 60
 """How long a token waits for its WebSocket; the service's own time is documented nowhere."""

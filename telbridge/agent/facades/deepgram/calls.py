@@ -10,10 +10,10 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from telbridge.agent.deepgram_outbox import Outbox
-from telbridge.agent.deepgram_providers import Function
-from telbridge.agent.deepgram_refusal import FUNCTION_FAILED
-from telbridge.agent.deepgram_schema import FunctionCallResponse, Json
+from telbridge.agent.facades.deepgram.outbox import Outbox
+from telbridge.agent.facades.deepgram.providers import Function
+from telbridge.agent.facades.deepgram.refusal import FUNCTION_FAILED
+from telbridge.agent.facades.deepgram.schema import FunctionCallResponse, Json
 
 
 @dataclass(frozen=True, slots=True)

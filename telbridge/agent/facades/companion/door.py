@@ -18,11 +18,11 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from telbridge.agent import companion_schema as schema
-from telbridge.agent.companion_schema import RefusedBodyError, Wanted, fault, problem
-from telbridge.agent.companion_store import TOKEN_LIFE_S, CompanionOptions, Connections, TooManyError
 from telbridge.agent.facade import Door, Facade, FacadeOptions, House
-from telbridge.agent.facade_companion import CompanionFacade
+from telbridge.agent.facades.companion import schema as schema
+from telbridge.agent.facades.companion.facade import CompanionFacade
+from telbridge.agent.facades.companion.schema import RefusedBodyError, Wanted, fault, problem
+from telbridge.agent.facades.companion.store import TOKEN_LIFE_S, CompanionOptions, Connections, TooManyError
 
 SOCKET_PATH: Final = "/companion/connections/ws"
 """The service's own is opaque: a client takes it from the token."""

@@ -11,8 +11,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from telbridge.agent.deepgram_refusal import THINK_FAILED, Refusal
 from telbridge.agent.events import Misdeed
+from telbridge.agent.facades.deepgram.refusal import THINK_FAILED, Refusal
 from telbridge.audio.formats import AudioFormat
 
 FRAME_MS: Final = 20

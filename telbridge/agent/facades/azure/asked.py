@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from telbridge.agent import azure_events as wire
-from telbridge.agent import azure_session as state
-from telbridge.agent.azure_response import ResponseFacts
 from telbridge.agent.events import BrainEvent, TextIn
-from telbridge.agent.openai_schema import Json
+from telbridge.agent.facades.azure import events as wire
+from telbridge.agent.facades.azure import session as state
+from telbridge.agent.facades.azure.response import ResponseFacts
+from telbridge.agent.facades.openai.schema import Json
 
 
 def check(options: wire.ResponseOptions, session: Json, endpoint: state.Endpoint) -> None:

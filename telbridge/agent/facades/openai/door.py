@@ -8,7 +8,7 @@ from typing import Final
 from aiohttp import web
 
 from telbridge.agent.facade import Facade, FacadeOptions, House
-from telbridge.agent.facade_openai import OpenAIFacade
+from telbridge.agent.facades.openai.facade import OpenAIFacade
 
 PATH: Final = "/v1/realtime"
 DEFAULT_MODEL: Final = "gpt-realtime-2.1"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from telbridge.agent.openai_schema import Json
+from telbridge.agent.facades.openai.schema import Json
 from telbridge.audio.formats import AudioFormat
 
 MS_PER_OUTPUT_TOKEN: Final = 50  # model audio; caller audio is 100 ms a token (vendor's pricing page)

@@ -16,9 +16,9 @@ from typing import Annotated, Final
 from aiohttp import web
 from pydantic import BaseModel, Field, ValidationError
 
-from telbridge.agent.assemblyai_store import Dropped, Tokens
 from telbridge.agent.facade import Facade, FacadeOptions, House
-from telbridge.agent.facade_assemblyai import CLOSE_POLICY, AssemblyAIFacade
+from telbridge.agent.facades.assemblyai.facade import CLOSE_POLICY, AssemblyAIFacade
+from telbridge.agent.facades.assemblyai.store import Dropped, Tokens
 
 PATH: Final = "/v1/ws"
 TOKEN_PATH: Final = "/v1/token"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from telbridge.agent.assemblyai_schema import Json, Refusal, RefusedError
+from telbridge.agent.facades.assemblyai.schema import Json, Refusal, RefusedError
 
 GRACE_NS: Final = 30_000_000_000
 """How long a dropped session waits for its client."""

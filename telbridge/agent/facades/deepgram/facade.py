@@ -12,14 +12,6 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final, assert_never
 
-from telbridge.agent import deepgram_refusal as refusals
-from telbridge.agent import deepgram_schema as schema
-from telbridge.agent.deepgram_audio import CallerAudio, wave_header
-from telbridge.agent.deepgram_calls import Calls
-from telbridge.agent.deepgram_outbox import FRAME_MS, Clock, Outbox, wrong_messages
-from telbridge.agent.deepgram_patience import Patience
-from telbridge.agent.deepgram_refusal import Refusal, RefusedError, invalid
-from telbridge.agent.deepgram_session import Configuration
 from telbridge.agent.events import (
     AudioIn,
     BrainEvent,
@@ -34,6 +26,14 @@ from telbridge.agent.events import (
     TurnId,
 )
 from telbridge.agent.facade import Updates
+from telbridge.agent.facades.deepgram import refusal as refusals
+from telbridge.agent.facades.deepgram import schema as schema
+from telbridge.agent.facades.deepgram.audio import CallerAudio, wave_header
+from telbridge.agent.facades.deepgram.calls import Calls
+from telbridge.agent.facades.deepgram.outbox import FRAME_MS, Clock, Outbox, wrong_messages
+from telbridge.agent.facades.deepgram.patience import Patience
+from telbridge.agent.facades.deepgram.refusal import Refusal, RefusedError, invalid
+from telbridge.agent.facades.deepgram.session import Configuration
 from telbridge.audio.formats import PCMU_8K, AudioFormat
 
 CLIENT_TIMEOUT_MS: Final = 10_000

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Final
 
-from telbridge.agent import azure_schema as schema
-from telbridge.agent.azure_events import invalid, unknown
 from telbridge.agent.events import Tool, TurnDetection
-from telbridge.agent.facade_openai import EAGERNESS_MS
-from telbridge.agent.openai_schema import INSTRUCTIONS, Json, Refusal
+from telbridge.agent.facades.azure import schema as schema
+from telbridge.agent.facades.azure.events import invalid, unknown
+from telbridge.agent.facades.openai.facade import EAGERNESS_MS
+from telbridge.agent.facades.openai.schema import INSTRUCTIONS, Json, Refusal
 from telbridge.audio.formats import PCM_24K, PCMA_8K, PCMU_8K, AudioFormat, Encoding
 
 API_VERSIONS: Final = (

@@ -6,11 +6,11 @@ from base64 import b64encode
 from binascii import a2b_base64
 from typing import Final
 
-from telbridge.agent import azure_session as state
-from telbridge.agent.azure_events import invalid
 from telbridge.agent.events import AudioIn, AudioText, BrainEvent
 from telbridge.agent.facade import Wants
-from telbridge.agent.openai_schema import Json
+from telbridge.agent.facades.azure import session as state
+from telbridge.agent.facades.azure.events import invalid
+from telbridge.agent.facades.openai.schema import Json
 
 APPEND_MAX_CHARS: Final = 15 * 1024 * 1024 // 3 * 4
 STEREO_FRAME_BYTES: Final = 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from telbridge.agent.deepgram_refusal import OTHER_AUDIO, RefusedError
+from telbridge.agent.facades.deepgram.refusal import OTHER_AUDIO, RefusedError
 from telbridge.audio.formats import AudioFormat, Encoding
 
 STT_REPORT_MS: Final = 200

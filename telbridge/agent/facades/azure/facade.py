@@ -12,14 +12,6 @@ import json
 from base64 import b64encode
 from typing import Any, Final, assert_never
 
-from telbridge.agent import azure_asked as asked
-from telbridge.agent import azure_events as wire
-from telbridge.agent import azure_session as state
-from telbridge.agent.azure_audio import CallerAudio
-from telbridge.agent.azure_conversation import Conversation
-from telbridge.agent.azure_events import invalid
-from telbridge.agent.azure_response import Response, Speech
-from telbridge.agent.azure_wrong import WRONG
 from telbridge.agent.events import (
     AudioCleared,
     BrainEvent,
@@ -34,8 +26,16 @@ from telbridge.agent.events import (
     TurnId,
 )
 from telbridge.agent.facade import FacadeOptions, Updates
-from telbridge.agent.openai_response import Outbox
-from telbridge.agent.openai_schema import Json, Refusal, RefusedError
+from telbridge.agent.facades.azure import asked as asked
+from telbridge.agent.facades.azure import events as wire
+from telbridge.agent.facades.azure import session as state
+from telbridge.agent.facades.azure.audio import CallerAudio
+from telbridge.agent.facades.azure.conversation import Conversation
+from telbridge.agent.facades.azure.events import invalid
+from telbridge.agent.facades.azure.response import Response, Speech
+from telbridge.agent.facades.azure.wrong import WRONG
+from telbridge.agent.facades.openai.response import Outbox
+from telbridge.agent.facades.openai.schema import Json, Refusal, RefusedError
 
 CLOSE_EXPIRED: Final = (1001, "Your session hit the maximum duration of 60 minutes.")
 CLOSE_FAULTY: Final = (1008, "invalid_request_error")

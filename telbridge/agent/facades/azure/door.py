@@ -11,9 +11,9 @@ from typing import Final
 
 from aiohttp import web
 
-from telbridge.agent.azure_session import API_VERSIONS, Endpoint
 from telbridge.agent.facade import Facade, FacadeOptions, House
-from telbridge.agent.facade_azure import AzureFacade
+from telbridge.agent.facades.azure.facade import AzureFacade
+from telbridge.agent.facades.azure.session import API_VERSIONS, Endpoint
 
 PATH: Final = "/voice-live/realtime"
 ACCESS_DENIED: Final = (

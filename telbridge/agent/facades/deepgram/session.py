@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from telbridge.agent import deepgram_schema as schema
-from telbridge.agent.deepgram_providers import (
+from telbridge.agent.events import Configured, Tool, TurnDetection
+from telbridge.agent.facades.deepgram import schema as schema
+from telbridge.agent.facades.deepgram.providers import (
     MANAGED_PROMPT_MAX_CHARS,
     FluxListen,
     Function,
@@ -16,8 +17,7 @@ from telbridge.agent.deepgram_providers import (
     check_speak,
     check_think,
 )
-from telbridge.agent.deepgram_schema import Settings
-from telbridge.agent.events import Configured, Tool, TurnDetection
+from telbridge.agent.facades.deepgram.schema import Settings
 
 EOT_THRESHOLD: Final = 0.7
 EOT_TIMEOUT_MS: Final = 5_000

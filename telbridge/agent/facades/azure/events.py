@@ -14,9 +14,9 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from telbridge.agent import azure_schema as schema
-from telbridge.agent.azure_schema import Shape
-from telbridge.agent.openai_schema import Json, Refusal, RefusedError
+from telbridge.agent.facades.azure import schema as schema
+from telbridge.agent.facades.azure.schema import Shape
+from telbridge.agent.facades.openai.schema import Json, Refusal, RefusedError
 
 MAX_DEPTH: Final = 64
 """How deep JSON may be nested, after the default of .NET's reader."""

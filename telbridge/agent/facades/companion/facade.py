@@ -17,9 +17,6 @@ from dataclasses import replace
 from enum import Enum, auto
 from typing import Any, Final, assert_never
 
-from telbridge.agent import companion_schema as schema
-from telbridge.agent.companion_reply import WRONG, Outbox, Reply
-from telbridge.agent.companion_schema import Command, Refusal, RefusedError, Wanted
 from telbridge.agent.events import (
     AudioIn,
     AudioText,
@@ -35,6 +32,9 @@ from telbridge.agent.events import (
     TurnId,
 )
 from telbridge.agent.facade import FacadeOptions, Updates, Wants
+from telbridge.agent.facades.companion import schema as schema
+from telbridge.agent.facades.companion.reply import WRONG, Outbox, Reply
+from telbridge.agent.facades.companion.schema import Command, Refusal, RefusedError, Wanted
 from telbridge.audio.formats import PCM_16K
 
 SECOND_NS: Final = 1_000_000_000

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from telbridge.agent.deepgram_providers import (
+from telbridge.agent.facades.deepgram.providers import (
     FluxListen,
     Listen,
     ListenProvider,
@@ -28,7 +28,7 @@ from telbridge.agent.deepgram_providers import (
     check_think,
     speaks_flux,
 )
-from telbridge.agent.deepgram_refusal import (
+from telbridge.agent.facades.deepgram.refusal import (
     INVALID_AGENT,
     NO_KNOWN_FORMAT,
     RefusedError,

@@ -11,7 +11,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from telbridge.agent.facade import Facade, FacadeOptions, House
-from telbridge.agent.facade_deepgram import CLIENT_TIMEOUT_MS, LATE_FRAMES, DeepgramFacade
+from telbridge.agent.facades.deepgram.facade import CLIENT_TIMEOUT_MS, LATE_FRAMES, DeepgramFacade
 
 PATH: Final = "/v1/agent/converse"
 GRANT_PATH: Final = "/v1/auth/grant"

@@ -18,10 +18,6 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Final, assert_never
 
-from telbridge.agent import assemblyai_schema as schema
-from telbridge.agent.assemblyai_reply import WRONG, Outbox, Reply
-from telbridge.agent.assemblyai_schema import Json, Refusal, RefusedError
-from telbridge.agent.assemblyai_store import Conversation, Dropped
 from telbridge.agent.events import (
     AudioIn,
     AudioText,
@@ -37,6 +33,10 @@ from telbridge.agent.events import (
     TurnId,
 )
 from telbridge.agent.facade import FacadeOptions, Updates, Wants
+from telbridge.agent.facades.assemblyai import schema as schema
+from telbridge.agent.facades.assemblyai.reply import WRONG, Outbox, Reply
+from telbridge.agent.facades.assemblyai.schema import Json, Refusal, RefusedError
+from telbridge.agent.facades.assemblyai.store import Conversation, Dropped
 
 READY_AFTER_MS: Final = 40
 """Live it is 400 to 500 ms; what matters to a client is that it has to wait."""
