@@ -48,7 +48,7 @@ from telbridge.agent.facades.azure import door as door_azure
 from telbridge.agent.facades.azure.events import CLIENT_EVENTS
 from telbridge.agent.facades.azure.facade import AzureFacade
 from telbridge.agent.facades.azure.session import Endpoint
-from telbridge.agent.facades.openai.facade import EAGERNESS_MS
+from telbridge.agent.facades.realtime import EAGERNESS_MS
 from telbridge.agent.server import serve
 from telbridge.agent.settings import AgentSettings
 from telbridge.audio.formats import PCM_8K, PCM_16K, PCM_24K, PCMA_8K, PCMU_8K, AudioFormat, Encoding

@@ -8,7 +8,7 @@ from telbridge.agent.events import BrainEvent, TextIn
 from telbridge.agent.facades.azure import events as wire
 from telbridge.agent.facades.azure import session as state
 from telbridge.agent.facades.azure.response import ResponseFacts
-from telbridge.agent.facades.openai.schema import Json
+from telbridge.agent.facades.realtime import Json
 
 
 def check(options: wire.ResponseOptions, session: Json, endpoint: state.Endpoint) -> None:

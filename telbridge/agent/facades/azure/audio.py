@@ -10,7 +10,7 @@ from telbridge.agent.events import AudioIn, AudioText, BrainEvent
 from telbridge.agent.facade import Wants
 from telbridge.agent.facades.azure import session as state
 from telbridge.agent.facades.azure.events import invalid
-from telbridge.agent.facades.openai.schema import Json
+from telbridge.agent.facades.realtime import Json
 
 APPEND_MAX_CHARS: Final = 15 * 1024 * 1024 // 3 * 4
 STEREO_FRAME_BYTES: Final = 4

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
@@ -16,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from telbridge.agent.facades.azure import schema as schema
 from telbridge.agent.facades.azure.schema import Shape
-from telbridge.agent.facades.openai.schema import Json, Refusal, RefusedError
+from telbridge.agent.facades.realtime import Json, Refusal, RefusedError
 
 MAX_DEPTH: Final = 64
 """How deep JSON may be nested, after the default of .NET's reader."""
@@ -273,35 +272,6 @@ def _within(value: dict[str, Any] | list[Any]) -> list[Any]:
     """The containers directly inside."""
     values = value.values() if isinstance(value, dict) else value
     return [inner for inner in values if isinstance(inner, dict | list)]
-
-
-@dataclass(frozen=True, slots=True)
-class AppendShape:
-    """How this client writes an append around its base64 text: two constant strings.
-
-    Learnt from the first one that was parsed properly, so that the others need no JSON."""
-
-    head: str
-    tail: str
-
-    @staticmethod
-    def learn(message: str, audio: str) -> AppendShape | None:
-        start = message.find(audio) if audio else -1
-        if start < 0:
-            return None
-        head, tail = message[:start], message[start + len(audio) :]
-        try:
-            constant = json.loads(head + tail) == {"type": "input_audio_buffer.append", "audio": ""}
-        except ValueError:
-            return None
-        return AppendShape(head, tail) if constant else None
-
-    def audio_of(self, message: str) -> str | None:
-        """The base64 text, or None if the message has another shape."""
-        if not (message.startswith(self.head) and message.endswith(self.tail, len(self.head))):
-            return None
-        text = message[len(self.head) : -len(self.tail)]
-        return None if '"' in text or "\\" in text else text
 
 
 def parse(message: Json) -> ClientEvent:

@@ -34,8 +34,7 @@ from telbridge.agent.facades.azure.conversation import Conversation
 from telbridge.agent.facades.azure.events import invalid
 from telbridge.agent.facades.azure.response import Response, Speech
 from telbridge.agent.facades.azure.wrong import WRONG
-from telbridge.agent.facades.openai.response import Outbox
-from telbridge.agent.facades.openai.schema import Json, Refusal, RefusedError
+from telbridge.agent.facades.realtime import AppendShape, Json, Outbox, Refusal, RefusedError
 
 CLOSE_EXPIRED: Final = (1001, "Your session hit the maximum duration of 60 minutes.")
 CLOSE_FAULTY: Final = (1008, "invalid_request_error")
@@ -60,7 +59,7 @@ class AzureFacade:
         self._session = state.default_session(endpoint, silence_ms=options.silence_ms)
         self._outbox = Outbox(options.session_id)
         self._conversation = Conversation(
-            f"conv_{options.session_id}", takes_audio=endpoint.family is not state.Family.CASCADED
+            id=f"conv_{options.session_id}", takes_audio=endpoint.family is not state.Family.CASCADED
         )
         self._count = 0
         self._started = False
@@ -70,7 +69,7 @@ class AzureFacade:
         self._last_spoken: Speech | None = None
         self._calls: set[str] = set()
         self._typed: dict[str, str] = {}
-        self._append_shape: wire.AppendShape | None = None
+        self._append_shape: AppendShape | None = None
         self._caller = CallerAudio(options.wants)
         self._turn_item: str | None = None
         if endpoint.fault is not None:
@@ -222,7 +221,7 @@ class AzureFacade:
             event_id = given_id if isinstance(given_id, str) else None
             event = wire.parse(message)
             if isinstance(event, wire.Append):
-                self._append_shape = wire.AppendShape.learn(text, event.audio) or self._append_shape
+                self._append_shape = AppendShape.learn(text, event.audio) or self._append_shape
             return self._handle(event, message)
         except RefusedError as refused:
             self._error(refused.refusal, event_id)

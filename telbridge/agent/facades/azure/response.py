@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final
 
-from telbridge.agent.facades.openai.response import CHARS_PER_TOKEN, MS_PER_OUTPUT_TOKEN, Outbox
-from telbridge.agent.facades.openai.schema import Json
+from telbridge.agent.facades.realtime import CHARS_PER_TOKEN, MS_PER_OUTPUT_TOKEN, Json, Outbox
 from telbridge.audio.formats import AudioFormat
 
 NS_PER_MS: Final = 1_000_000

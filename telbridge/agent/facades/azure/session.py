@@ -14,8 +14,7 @@ from typing import Any, Final
 from telbridge.agent.events import Tool, TurnDetection
 from telbridge.agent.facades.azure import schema as schema
 from telbridge.agent.facades.azure.events import invalid, unknown
-from telbridge.agent.facades.openai.facade import EAGERNESS_MS
-from telbridge.agent.facades.openai.schema import INSTRUCTIONS, Json, Refusal
+from telbridge.agent.facades.realtime import EAGERNESS_MS, INSTRUCTIONS, Json, Refusal
 from telbridge.audio.formats import PCM_24K, PCMA_8K, PCMU_8K, AudioFormat, Encoding
 
 API_VERSIONS: Final = (

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from binascii import a2b_base64
-from dataclasses import dataclass, field
 from typing import Any, Final, assert_never
 
 from telbridge.agent.events import (
@@ -28,73 +27,20 @@ from telbridge.agent.events import (
     Tool,
     ToolResult,
     TurnCommitted,
-    TurnDetection,
     TurnId,
 )
 from telbridge.agent.facade import Updates, Wants
-from telbridge.agent.facades.openai import schema as schema
-from telbridge.agent.facades.openai.response import Outbox, Response, ResponseFacts
-from telbridge.agent.facades.openai.schema import Json, Refusal, RefusedError
+from telbridge.agent.facades.openai import events as wire
+from telbridge.agent.facades.openai import session as state
+from telbridge.agent.facades.openai import shapes
+from telbridge.agent.facades.openai.response import Response, ResponseFacts
+from telbridge.agent.facades.openai.wrong import WRONG
+from telbridge.agent.facades.realtime import AppendShape, Items, Json, Outbox, Refusal, RefusedError
 from telbridge.audio.formats import AudioFormat
 
 MIN_COMMIT_MS: Final = 100
 APPEND_MAX_CHARS: Final = 15 * 1024 * 1024 // 3 * 4
 CLOSE_EXPIRED: Final = (1001, "Your session hit the maximum duration of 60 minutes.")
-EAGERNESS_MS: Final = {"low": 1_000, "medium": 700, "auto": 700, "high": 400}
-"""Semantic turn detection is not had here: eagerness chooses the silence that ends a turn."""
-
-
-@dataclass(frozen=True, slots=True)
-class _AppendShape:
-    """How this client writes an append around its base64 text: two constant strings.
-
-    Learnt from the first one that was parsed properly, so that the others need no JSON."""
-
-    head: str
-    tail: str
-
-    @staticmethod
-    def learn(message: str, audio: str) -> _AppendShape | None:
-        start = message.find(audio) if audio else -1
-        if start < 0:
-            return None
-        head, tail = message[:start], message[start + len(audio) :]
-        try:
-            constant = json.loads(head + tail) == {"type": "input_audio_buffer.append", "audio": ""}
-        except ValueError:
-            return None
-        return _AppendShape(head, tail) if constant else None
-
-    def audio_of(self, message: str) -> str | None:
-        """The base64 text, or None if the message has another shape."""
-        if not (message.startswith(self.head) and message.endswith(self.tail)):
-            return None
-        text = message[len(self.head) : -len(self.tail)]
-        return text if text.isprintable() and '"' not in text and "\\" not in text else None
-
-
-@dataclass(slots=True)
-class _Conversation:
-    """Items in their order, by id."""
-
-    id: str
-    items: dict[str, Json] = field(default_factory=dict)
-
-    def add(self, item: Json, after: str | None = None) -> str | None:
-        """Insert behind `after` ("root": first; None: last); the id of the item before it."""
-        order = list(self.items)
-        place = len(order) if after is None else 0 if after == "root" else order.index(after) + 1
-        previous = order[place - 1] if place else None
-        if place == len(order):
-            self.items[item["id"]] = item
-        else:
-            pairs = list(self.items.items())
-            self.items = dict([*pairs[:place], (item["id"], item), *pairs[place:]])
-        return previous
-
-    def update(self, item: Json) -> None:
-        if item["id"] in self.items:
-            self.items[item["id"]] = item
 
 
 class OpenAIFacade:
@@ -121,17 +67,18 @@ class OpenAIFacade:
             "object": "realtime.session",
             "expires_at": expires_at_unix_s,
         }
-        self._session = schema.default_session(model, silence_ms=silence_ms, voice=voice)
+        self._session = state.default_session(model, silence_ms=silence_ms, voice=voice)
         self._outbox = Outbox(session_id)
-        self._conversation = _Conversation(f"conv_{session_id}")
+        self._conversation = Items()
+        self._conversation_id = f"conv_{session_id}"
         self._count = 0
         self._replies: dict[ReplyId, Response] = {}
         self._current: Response | None = None
         self._spoken: dict[str, tuple[ReplyId, Response]] = {}
-        self._append_shape: _AppendShape | None = None
+        self._append_shape: AppendShape | None = None
         self._buffered_octets = 0
         self._turn_item: str | None = None
-        self._input: AudioFormat = schema.FORMATS["audio/pcm"]
+        self._input: AudioFormat = state.FORMATS["audio/pcm"]
         self._outbox.send("session.created", session=self._session_json())
 
     # -- towards the client ---------------------------------------------------------------------------
@@ -173,10 +120,10 @@ class OpenAIFacade:
         """The session's settings as they stand."""
         audio = self._session["audio"]
         return Configured(
-            input=_format(audio["input"]["format"]),
-            output=_format(audio["output"]["format"]),
+            input=state.format_of(audio["input"]["format"]),
+            output=state.format_of(audio["output"]["format"]),
             instructions=self._session["instructions"] or "",
-            turns=_turns(audio["input"]["turn_detection"]),
+            turns=state.turns(audio["input"]["turn_detection"]),
             text_only=self._session["output_modalities"] == ["text"],
             tools=tuple(
                 Tool(tool["name"], tool.get("description") or "")
@@ -197,7 +144,7 @@ class OpenAIFacade:
     def begin_reply(self) -> ReplyId | None:
         if self._current is not None:
             return None
-        return self._open_response(schema.ResponseOptions())
+        return self._open_response(wire.ResponseOptions())
 
     def audio(self, reply: ReplyId, payload: bytes) -> None:
         self.audio_text(reply, b64encode(payload).decode("ascii"))
@@ -266,7 +213,7 @@ class OpenAIFacade:
         )
 
     def wrong(self, misdeed: Misdeed) -> list[str | bytes]:
-        return [_WRONG[misdeed]]
+        return [WRONG[misdeed]]
 
     # -- client events ------------------------------------------------------------------------------------
 
@@ -282,9 +229,9 @@ class OpenAIFacade:
         event_id = message.get("event_id")
         event_id = event_id if isinstance(event_id, str) else None
         try:
-            event = schema.parse(message)
-            if isinstance(event, schema.Append):
-                self._append_shape = _AppendShape.learn(text, event.audio) or self._append_shape
+            event = wire.parse(message)
+            if isinstance(event, wire.Append):
+                self._append_shape = AppendShape.learn(text, event.audio) or self._append_shape
             return self._handle(event, message)
         except RefusedError as refused:
             # The service does not say which update this belongs to (seen live).
@@ -292,34 +239,34 @@ class OpenAIFacade:
             self._error(refused.refusal, None if unattributed else event_id)
             return []
 
-    def _handle(self, event: schema.ClientEvent, message: Json) -> list[BrainEvent]:
+    def _handle(self, event: wire.ClientEvent, message: Json) -> list[BrainEvent]:
         match event:
-            case schema.Append():
+            case wire.Append():
                 return self._audio(event.audio, event.event_id)
-            case schema.SessionUpdate():
+            case wire.SessionUpdate():
                 return self._update(event, message["session"])
-            case schema.ItemCreate():
+            case wire.ItemCreate():
                 return self._create_item(event, message["item"])
-            case schema.ItemRetrieve():
-                self._known_item(event.item_id, "retrieve")
-                self._outbox.send("conversation.item.retrieved", item=self._conversation.items[event.item_id])
+            case wire.ItemRetrieve():
+                item = self._conversation.known(event.item_id, "retrieve")
+                self._outbox.send("conversation.item.retrieved", item=item)
                 return []
-            case schema.ItemDelete():
-                self._known_item(event.item_id, "delete")
+            case wire.ItemDelete():
+                self._conversation.known(event.item_id, "delete")
                 del self._conversation.items[event.item_id]
                 self._outbox.send("conversation.item.deleted", item_id=event.item_id)
                 return []
-            case schema.ItemTruncate():
+            case wire.ItemTruncate():
                 return self._truncate(event)
-            case schema.Commit():
+            case wire.Commit():
                 return self._commit_by_client()
-            case schema.Clear():
+            case wire.Clear():
                 self._buffered_octets = 0
                 self._outbox.send("input_audio_buffer.cleared")
                 return [AudioCleared()]
-            case schema.ResponseCreate():
-                return self._create_response(event.response or schema.ResponseOptions())
-            case schema.ResponseCancel():
+            case wire.ResponseCreate():
+                return self._create_response(event.response or wire.ResponseOptions())
+            case wire.ResponseCancel():
                 return self._cancel(event.response_id)
             case _:
                 assert_never(event)
@@ -340,21 +287,21 @@ class OpenAIFacade:
         self._buffered_octets += len(payload)
         return [AudioIn(payload)]
 
-    def _update(self, event: schema.SessionUpdate, patch: Json) -> list[BrainEvent]:
+    def _update(self, event: wire.SessionUpdate, patch: Json) -> list[BrainEvent]:
         if self._updates is Updates.IGNORE:
             return []
         if self._updates is Updates.REFUSE:
             raise RefusedError(Refusal("invalid_value", "This script refuses every update.", "session"))
         self._check_update(event.session)
-        candidate = schema.complete(schema.merged(self._session, patch))
+        candidate = state.complete(state.merged(self._session, patch))
         self._session = candidate
-        self._input = _format(candidate["audio"]["input"]["format"])
+        self._input = state.format_of(candidate["audio"]["input"]["format"])
         self._outbox.send("session.updated", session=self._session_json())
         return [self.configured(by_client=True)]
 
-    def _check_update(self, session: schema.Session) -> None:
+    def _check_update(self, session: shapes.Session) -> None:
         """Refusals that need to know what the session is at."""
-        schema.check_for_model(session, self._model)
+        state.check_for_model(session, self._model)
         if session.model is not None and session.model != self._model:
             text = "The model cannot be changed in a session."
             raise RefusedError(Refusal("invalid_value", text, "session.model"))
@@ -367,30 +314,24 @@ class OpenAIFacade:
                 Refusal("invalid_value", "Tracing cannot be modified once set.", "session.tracing")
             )
 
-    def _create_item(self, event: schema.ItemCreate, item: Json) -> list[BrainEvent]:
-        after = event.previous_item_id
-        if after is not None and after != "root" and after not in self._conversation.items:
-            text = f"Previous item with id '{after}' not found."
-            raise RefusedError(Refusal("item_create_invalid_previous_item_id", text, "previous_item_id"))
-        if item.get("id") in self._conversation.items:
-            raise RefusedError(Refusal("item_create_duplicate_item_id", "Item id exists already.", "item.id"))
+    def _create_item(self, event: wire.ItemCreate, item: Json) -> list[BrainEvent]:
+        self._conversation.check_place(event.previous_item_id)
+        self._conversation.check_free(event.item.id, "item.id")
         stored = {"id": self._new_id("item"), "object": "realtime.item", "status": "completed", **item}
-        previous = self._conversation.add(stored, after)
+        previous = self._conversation.insert(stored, event.previous_item_id)
         self._outbox.send("conversation.item.added", previous_item_id=previous, item=stored)
         self._outbox.send("conversation.item.done", previous_item_id=previous, item=stored)
         created = event.item
-        if isinstance(created, schema.FunctionCallOutput):
+        if isinstance(created, wire.FunctionCallOutput):
             return [ToolResult(created.call_id, created.output)]
-        if isinstance(created, schema.FunctionCall):
+        if isinstance(created, wire.FunctionCall):
             return []
-        parts = (
-            part.text for part in created.content if isinstance(part, schema.InputText | schema.OutputText)
-        )
+        parts = (part.text for part in created.content if isinstance(part, wire.InputText | wire.OutputText))
         text = " ".join(parts)
         return [TextIn(text, created.role)] if text else []
 
-    def _truncate(self, event: schema.ItemTruncate) -> list[BrainEvent]:
-        self._known_item(event.item_id, "truncate")
+    def _truncate(self, event: wire.ItemTruncate) -> list[BrainEvent]:
+        self._conversation.known(event.item_id, "truncate")
         spoken = self._spoken.get(event.item_id)
         if spoken is None or event.content_index != 0:
             text = "Only model output audio messages can be truncated"
@@ -428,13 +369,13 @@ class OpenAIFacade:
             "role": "user",
             "content": content,
         }
-        previous = self._conversation.add(item)
+        previous = self._conversation.append(item)
         self._outbox.send("input_audio_buffer.committed", previous_item_id=previous, item_id=item_id)
         self._outbox.send("conversation.item.added", previous_item_id=previous, item=item)
         self._outbox.send("conversation.item.done", previous_item_id=previous, item=item)
         return TurnId(item_id)
 
-    def _create_response(self, options: schema.ResponseOptions) -> list[BrainEvent]:
+    def _create_response(self, options: wire.ResponseOptions) -> list[BrainEvent]:
         if self._current is not None and options.conversation != "none":
             text = (
                 "Conversation already has an active response in progress: "
@@ -455,7 +396,7 @@ class OpenAIFacade:
 
     # -- helpers ------------------------------------------------------------------------------------------
 
-    def _open_response(self, options: schema.ResponseOptions) -> ReplyId:
+    def _open_response(self, options: wire.ResponseOptions) -> ReplyId:
         session_output = self._session["audio"]["output"]
         own = options.audio.output if options.audio else None
         format_json = own.format.model_dump() if own and own.format else session_output["format"]
@@ -464,15 +405,15 @@ class OpenAIFacade:
         facts = ResponseFacts(
             id=self._new_id("resp"),
             text_only=modalities == ["text"],
-            format=_format(format_json),
+            format=state.format_of(format_json),
             format_json=format_json,
-            voice=voice.model_dump() if isinstance(voice, schema.CustomVoice) else voice,
-            conversation_id=None if options.conversation == "none" else self._conversation.id,
+            voice=voice.model_dump() if isinstance(voice, shapes.CustomVoice) else voice,
+            conversation_id=None if options.conversation == "none" else self._conversation_id,
             max_output_tokens=options.max_output_tokens or self._session["max_output_tokens"],
             metadata=options.metadata,
         )
         response = Response(
-            facts, self._new_id("item"), self._outbox, self._conversation.add, self._conversation.update
+            facts, self._new_id("item"), self._outbox, self._conversation.append, self._conversation.update
         )
         reply = ReplyId(facts.id)
         self._replies[reply] = response
@@ -487,11 +428,6 @@ class OpenAIFacade:
         if response is self._current:
             self._current = None
 
-    def _known_item(self, item_id: str, verb: str) -> None:
-        if item_id not in self._conversation.items:
-            text = f"Error {verb[:-1]}ing item: the item with id '{item_id}' does not exist."
-            raise RefusedError(Refusal(f"item_{verb}_invalid_item_id", text, "item_id"))
-
     def _new_id(self, kind: str) -> str:
         self._count += 1
         return f"{kind}_{self._key}{self._count:x}"
@@ -504,56 +440,6 @@ class OpenAIFacade:
         self._outbox.send("error", error=error)
 
 
-def _format(described: Json) -> AudioFormat:
-    return schema.FORMATS[described["type"]]
-
-
-def _turns(vad: Json | None) -> TurnDetection | None:
-    if vad is None:
-        return None
-    semantic = vad["type"] == "semantic_vad"
-    return TurnDetection(
-        threshold=0.5 if semantic else _given(vad, "threshold", 0.5),
-        prefix_ms=300 if semantic else _given(vad, "prefix_padding_ms", 300),
-        silence_ms=EAGERNESS_MS[vad["eagerness"] or "auto"]
-        if semantic
-        else _given(vad, "silence_duration_ms", 500),
-        idle_ms=None if semantic else vad.get("idle_timeout_ms"),
-        answers=vad["create_response"] is not False,
-        interrupts=vad["interrupt_response"] is not False,
-    )
-
-
-def _given(vad: Json, key: str, default: Any) -> Any:
-    value = vad.get(key)
-    return default if value is None else value
-
-
 def _no_number(constant: str) -> None:
     """NaN and the infinities are Python's, not JSON's."""
     raise ValueError(constant)
-
-
-def _stray_error(code: str, message: str, kind: str) -> str:
-    error = {"type": kind, "code": code, "message": message, "param": None, "event_id": None}
-    return json.dumps({"type": "error", "event_id": "event_script", "error": error})
-
-
-def _stray_delta(delta: str) -> str:
-    """Audio of a response that never was."""
-    ids = {"response_id": "resp_never_created", "item_id": "item_never_created"}
-    return json.dumps(
-        {"type": "response.output_audio.delta", "event_id": "event_script", **ids}
-        | {"output_index": 0, "content_index": 0, "delta": delta}
-    )
-
-
-_WRONG: Final = {
-    Misdeed.GARBAGE: '{"type": "response.output_audio.delta", "delta": ',
-    Misdeed.NOT_AN_OBJECT: '["not", "an", "object"]',
-    Misdeed.UNKNOWN_EVENT: '{"type": "session.horoscope", "event_id": "event_script", "mood": "fair"}',
-    Misdeed.MISSING_FIELDS: '{"type": "response.output_audio.delta", "event_id": "event_script"}',
-    Misdeed.BAD_BASE64: _stray_delta("*** no base64 ***"),
-    Misdeed.STRANGE_AUDIO: _stray_delta("/////////////////////w=="),
-    Misdeed.SERVER_ERROR: _stray_error("server_error", "The server had an error.", "server_error"),
-}

@@ -9,13 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
-from telbridge.agent.facades.openai.schema import Json
+from telbridge.agent.facades.realtime import CHARS_PER_TOKEN, MS_PER_OUTPUT_TOKEN, Json, Outbox
 from telbridge.audio.formats import AudioFormat
-
-MS_PER_OUTPUT_TOKEN: Final = 50  # model audio; caller audio is 100 ms a token (vendor's pricing page)
-CHARS_PER_TOKEN: Final = 4  # a rule of thumb: nobody is billed here
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,29 +28,6 @@ class ResponseFacts:
     """None: out of band, in no conversation."""
     max_output_tokens: Any
     metadata: Json | None
-
-
-@dataclass(slots=True)
-class Outbox:
-    """Messages for the client, with the server's event ids in them."""
-
-    session_id: str
-    messages: list[str | bytes] = field(default_factory=list)
-    _next_id: int = 0
-
-    def event_id(self) -> str:
-        self._next_id += 1
-        return f"event_{self.session_id}{self._next_id:x}"
-
-    def send(self, kind: str, **fields: Any) -> None:
-        self.messages.append(
-            json.dumps({"type": kind, "event_id": self.event_id(), **fields}, separators=(",", ":"))
-        )
-
-    def send_delta(self, head: str, base64_text: str) -> None:
-        """An audio delta whose constant part was made once (see `Response._delta_head`)."""
-        self._next_id += 1
-        self.messages.append(f'{head}{self._next_id:x}","delta":"{base64_text}"}}')
 
 
 @dataclass(slots=True)
