@@ -12,8 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from telbridge.agent.facades.realtime import Json
 
-VOICES: Final = ("alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar")
-
 Voice = Literal["alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar"]
 MaxTokens = Annotated[int, Field(ge=1, le=4096)] | Literal["inf"] | None
 Modalities = Annotated[list[Literal["text", "audio"]], Field(min_length=1, max_length=1)] | None
