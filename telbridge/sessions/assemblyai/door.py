@@ -13,7 +13,7 @@ from telbridge.call.events import Ending, SessionEnd
 from telbridge.sessions.assemblyai.faults import judged_status, token_in
 from telbridge.sessions.assemblyai.settings import AssemblyAISettings, token_address
 from telbridge.sessions.base import ConnectRequest, HttpRequest
-from telbridge.sessions.credentials import SecretMissing
+from telbridge.sessions.credentials import api_secret
 
 
 class Door:
@@ -21,7 +21,7 @@ class Door:
 
     def __init__(self, settings: AssemblyAISettings, environ: Mapping[str, str]) -> None:
         self._settings = settings
-        self._key = _key(settings, environ)
+        self._key = api_secret(settings, "api_key", environ, section="assemblyai", url=settings.url)
         self._token: str | None = None
         self._failure: SessionEnd | None = None
 
@@ -47,22 +47,3 @@ class Door:
         self._token = token_in(body)
         if self._token is None:
             self._failure = SessionEnd(Ending.AGENT_UNREACHABLE, "no token in the answer; check token.url")
-
-
-def _key(settings: AssemblyAISettings, environ: Mapping[str, str]) -> str | None:
-    """None for an agent on this machine that wants none."""
-    try:
-        key = settings.api_key.resolve("api_key", environ)
-    except SecretMissing:
-        if _is_on_this_machine(settings.url):
-            return None
-        raise
-    if not (key.isascii() and key.isprintable() and " " not in key):
-        raise SecretMissing("api_key", "holds a character that no key has", "copy the key again")
-    return key
-
-
-def _is_on_this_machine(url: str) -> bool:
-    address = urlsplit(url)
-    host = address.hostname or ""
-    return address.scheme == "ws" and (host in ("localhost", "::1") or host.startswith("127."))

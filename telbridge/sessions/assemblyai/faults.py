@@ -7,10 +7,11 @@ case from live servers, so they are compared in lower case.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from telbridge.call.events import Ending, SessionEnd
+from telbridge.sessions.endings import described, of_close, of_status, remedies
 
 RETRY: Final = frozenset(
     {"at_capacity", "concurrency_exceeded", "server_error", "internal_error", "agent_timeout"}
@@ -25,18 +26,9 @@ UPDATE: Final = frozenset({"immutable_field", "invalid_value", "invalid_config",
 FATAL: Final = RETRY | RESUME | KEY | {"agent_init_failed", "agent_not_found"}
 """The API closes after these."""
 
-_NORMAL: Final = 1000
-_POLICY: Final = 1008
-_BROKEN: Final = frozenset({None, 1001, 1005, 1006, 1011, 1012, 1013, 1014})
-"""Close codes (RFC 6455 §7.4.1 and its registry) of a fault that is not ours."""
-
-_MOST_REASON: Final = 200
-
 _REMEDY: Final = {
-    400: "the API took the request for malformed; check url and the token settings",
-    401: "the API key was refused; check the key",
-    403: "the API key may not do this; check the account",
-    404: "no such address, or (seen live, of a token) no such key; check url and the key",
+    **remedies(key="api_key", rights="the account's", request="url and the token settings"),
+    404: "no such address, or (seen live, of a token) no such key; check url and api_key",
     422: "a parameter is missing or out of range, or the key is missing; check the token settings",
 }
 
@@ -58,8 +50,7 @@ class Fate:
 
     def judged(self, code: int | None, reason: str) -> SessionEnd:
         """See `AgentProtocol.closed`."""
-        told = f"close {code}: {reason}" if code is not None and reason else reason
-        detail = (told or ("connection lost" if code is None else f"close {code}"))[:_MOST_REASON]
+        detail = described(code, reason)
         if self.fault:
             detail = f"{detail}; {self.fault}"
         if self.refused or self.fault in KEY:
@@ -69,11 +60,11 @@ class Fate:
         lost = Ending.AGENT_LOST if self.ready or self.ever_ready else Ending.AGENT_UNREACHABLE
         if self.fault:
             return SessionEnd(lost, detail, may_reconnect=self.fault in RETRY | RESUME)
-        if code == _NORMAL and self.ready:
-            return SessionEnd(Ending.AGENT_HUNG_UP, detail)
-        if code == _POLICY and not self.resuming:
-            return SessionEnd(lost if self.ready else Ending.AGENT_REFUSED, detail)
-        return SessionEnd(lost, detail, may_reconnect=self.resuming or code in _BROKEN)
+        if self.resuming:  # Whatever is wrong with the old session: a new one may do.
+            return SessionEnd(lost, detail, may_reconnect=True)
+        end = of_close(code, reason, ready=self.ready)
+        lost_again = end.ending is Ending.AGENT_UNREACHABLE and self.ever_ready
+        return replace(end, ending=Ending.AGENT_LOST) if lost_again else end
 
 
 def is_of_an_update(code: str, message: str) -> bool:
@@ -84,12 +75,7 @@ def is_of_an_update(code: str, message: str) -> bool:
 
 def judged_status(status: int | None, what: str) -> SessionEnd:
     """Of an HTTP answer that is not the wanted one; None: no answer came."""
-    if status is None:
-        return SessionEnd(Ending.AGENT_UNREACHABLE, f"no answer {what}", may_reconnect=True)
-    if status in _REMEDY:
-        return SessionEnd(Ending.AGENT_REFUSED, f"HTTP {status} {what}: {_REMEDY[status]}")
-    again = status == 429 or status >= 500
-    return SessionEnd(Ending.AGENT_UNREACHABLE, f"HTTP {status} {what}", may_reconnect=again)
+    return of_status(status, _REMEDY, what=what)
 
 
 def token_in(body: bytes) -> str | None:

@@ -54,6 +54,8 @@ class Reply:
     flushed: bool = False
     """What was passed on under `id` was thrown away: more of it is played under a new id only."""
     audible: bool = False
+    was_cut: bool = False
+    """It was cut before it was over."""
     called_a_tool: bool = False
     said: str = ""
     said_all: bool = False
@@ -105,6 +107,10 @@ class Replies:
     def of(self, key: str | None) -> Reply | None:
         """The reply of that id; of a message that names none, the newest."""
         return self.newest if key is None else self._by_key.get(key)
+
+    def undone_before(self, newest: Reply) -> list[Reply]:
+        """Older ones of which the end was not told."""
+        return [reply for reply in self._by_key.values() if reply is not newest and not reply.done]
 
     def running(self) -> Reply | None:
         """The one that is not done."""

@@ -106,6 +106,8 @@ class Talk:
         """A new session took the place of a broken one: what the old one left open ends here."""
         events: list[AgentEvent] = []
         reply = self.replies.running()
+        if self.replies.newest is not None:
+            events += self._unended(self.replies.newest)
         if reply is not None:
             events += _audio_done(reply)
             events.append(ReplyDone(reply.id, ReplyStatus.INCOMPLETE, "connection lost"))
@@ -156,6 +158,7 @@ class Talk:
         if before is None:
             return []
         events = _audio_done(before)
+        before.was_cut = before.phase is Phase.CUT
         before.phase = Phase.OVER
         return events
 
@@ -206,16 +209,28 @@ class Talk:
         if reply is None or reply.done:
             return []
         reply.done = True
+        unended = self._unended(reply) if reply is self.replies.newest else []
         self.queue.done(reply.key)
         outcome = _STATUS.get(status, ReplyStatus.INCOMPLETE)
         done = ReplyDone(reply.id, outcome, "" if status == "completed" else status)
         if outcome is ReplyStatus.CANCELLED:
-            return [*self._stop(reply, now_ns), done]
+            return [*unended, *self._stop(reply, now_ns), done]
         if reply is self.replies.newest and (results := self.tools.reply_completed()):
             self._answer(results)
-        events: list[AgentEvent] = [*_audio_done(reply), done]
+        events: list[AgentEvent] = [*unended, *_audio_done(reply), done]
         if outcome is ReplyStatus.COMPLETED and _said_nothing(reply):
             events.append(AgentWarning("silent_reply", "a reply ended without a word or a tool call"))
+        return events
+
+    def _unended(self, newest: Reply) -> list[AgentEvent]:
+        """Replies before the newest, now over, whose reply.done never came: it may come behind the next
+        reply.started, but not behind the next reply.done."""
+        events: list[AgentEvent] = []
+        for reply in self.replies.undone_before(newest):
+            reply.done = True
+            cut = reply.was_cut or reply.flushed
+            status = ReplyStatus.CANCELLED if cut else ReplyStatus.INCOMPLETE
+            events.append(ReplyDone(reply.id, status, "its end was never told"))
         return events
 
     def _stop(self, reply: Reply, now_ns: int) -> list[AgentEvent]:

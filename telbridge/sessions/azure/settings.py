@@ -29,7 +29,7 @@ from telbridge.sessions.azure.parts import (
 )
 from telbridge.sessions.azure.turns import AzureSemanticVad, TurnDetection
 from telbridge.sessions.azure.voices import Voice, is_synthesised
-from telbridge.sessions.credentials import SecretRef
+from telbridge.sessions.credentials import SecretRef, on_this_machine
 from telbridge.sessions.provider import Lock, Unconfirmed, VendorSettings
 
 NAME: Final = "azure_voice_live"
@@ -39,7 +39,6 @@ KEY_VARIABLE: Final = "AZURE_VOICELIVE_API_KEY"
 """As in the vendor's samples."""
 
 _PATH: Final = "/voice-live/realtime"
-_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _VERBATIM_SINCE: Final = "2026-01-01"
 """First api-version with `pre_generated_assistant_message`."""
 
@@ -281,8 +280,7 @@ class AzureSettings(VendorSettings):
     @property
     def is_on_this_machine(self) -> bool:
         """Whether no key is needed: an agent of our own."""
-        url = urlsplit(self.url or "")
-        return url.scheme in ("ws", "http") and url.hostname in _LOOPBACK
+        return on_this_machine(self.url or "")
 
     @property
     def speech_to_speech(self) -> bool:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
+from telbridge.sessions.endings import remedies
+
 QUIET: Final = (
     "conversation.item.deleted",
     # Not sent with azure-speech at all.
@@ -67,16 +69,13 @@ HARMLESS: Final = frozenset({"response_cancel_not_active", "input_audio_buffer_c
 ALREADY_SHORTER: Final = "already shorter"
 """Of a refused truncate, which has no code of its own: nothing is left to cut, so nothing is lost."""
 
-REMEDY: Final = {
-    400: "the API took the request for malformed; check url, api_version and model",
-    401: "the key or token was refused; check api_key, bearer_token or the machine's identity",
-    403: "the identity lacks a role; it needs Cognitive Services User and Foundry User",
-    404: "no such address; check resource, url and api_version",
-}
+REMEDY: Final = remedies(
+    key="api_key, bearer_token or the machine's identity",
+    rights="the identity's roles: it needs Cognitive Services User and Foundry User",
+    address="resource, url and api_version",
+    request="url, api_version and model",
+)
 """By HTTP status. Their meaning is Azure's general one; Voice Live's own is not documented."""
-
-BROKEN_CONTRACT: Final = frozenset({1002, 1003, 1007, 1008, 1009, 1010})
-"""Close codes (RFC 6455 §7.4.1) that say that the same would happen again."""
 
 
 class State(Enum):

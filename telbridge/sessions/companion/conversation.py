@@ -41,6 +41,8 @@ class Conversation:
         self.replies: Final = Replies(first=first_reply)
         self._caller_speaks = False
         self._speech_ns: int | None = None
+        self.barge_in = True
+        """Off: the API may stop itself, but what it had sent is heard to its end."""
         self._flushed_ns: int | None = None
         """The call was told to stop what is playing, and no reply has begun since."""
 
@@ -133,6 +135,8 @@ class Conversation:
         stopped = self._flushed_ns is not None and now_ns - self._flushed_ns < REPEAT_NS
         self._speech_ns = now_ns
         self._caller_speaks = True
+        if not self.barge_in:
+            return [CallerStartedSpeaking(now_ns, interrupts=False)]
         self._cut(now_ns)
         return [CallerStartedSpeaking(now_ns, interrupts=not stopped)]
 
@@ -140,6 +144,10 @@ class Conversation:
         """Of the reply that is being said; an older one's end is only noted."""
         events: list[AgentEvent] = []
         if self.replies.may_be_heard(response_id):
+            if not self.barge_in:
+                cancelled = self.replies.cancelled(response_id, detail)
+                self.replies.drop_late(now_ns)
+                return cancelled
             self._cut(now_ns)
             events = [AgentInterrupted(now_ns)]
         return events + self.replies.cancelled(response_id, detail)

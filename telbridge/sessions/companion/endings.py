@@ -6,14 +6,14 @@ the close frame: a reason is believed first, then the code is judged by its gene
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from telbridge.call.events import Ending, SessionEnd
 from telbridge.dialplan.vocabulary import Json
+from telbridge.sessions.endings import NORMAL, of_close, of_status
 from telbridge.sessions.wire import optional_text
 
-_NORMAL: Final = frozenset({1000, 1005})
-_OUR_FAULT: Final = frozenset({1002, 1003, 1007, 1008, 1009, 1010})
 _AUTHORIZATION: Final = frozenset({4001, 4003, 4401, 4403})
 
 _ENDED: Final = ("idle_timeout", "connection_closed", "connection_aborted", "no_answer", "rejected")
@@ -29,7 +29,6 @@ _RENEWABLE: Final = (
     "initialization_failed",
     "application_shutdown",
 )
-_MOST_DETAIL: Final = 200
 _MOST_CODE: Final = 100
 
 _REMEDY: Final = {
@@ -47,37 +46,27 @@ _ABORT_REMEDY: Final = {
 
 def closed(code: int | None, reason: str, *, was_ready: bool, idle_warned: bool) -> SessionEnd:
     """Of a WebSocket that no event had announced the end of."""
-    broken = Ending.AGENT_LOST if was_ready else Ending.AGENT_UNREACHABLE
-    said = reason[:_MOST_DETAIL]
-    if code is None:
-        return SessionEnd(broken, said or "connection lost", may_reconnect=True)
-    detail = f"close {code}: {said}" if said else f"close {code}"
-    if idle_warned:
-        detail += "; after an idle warning"
-    if not was_ready:
-        detail += "; before the session was ready"
-    if any(name in reason for name in _REFUSED) or code in _OUR_FAULT or code in _AUTHORIZATION:
-        return SessionEnd(Ending.AGENT_REFUSED if not was_ready else Ending.AGENT_LOST, detail)
-    if any(name in reason for name in _RENEWABLE):
-        return SessionEnd(broken, detail, may_reconnect=True)
-    if code in _NORMAL or any(name in reason for name in _ENDED):
-        return SessionEnd(Ending.AGENT_HUNG_UP if was_ready else Ending.AGENT_UNREACHABLE, detail)
-    return SessionEnd(broken, detail, may_reconnect=True)
+    end = of_close(code, reason, ready=was_ready)
+    if any(name in reason for name in _REFUSED) or code in _AUTHORIZATION:
+        ending = Ending.AGENT_LOST if was_ready else Ending.AGENT_REFUSED
+        end = SessionEnd(ending, end.detail)
+    elif any(name in reason for name in _RENEWABLE):
+        ending = Ending.AGENT_LOST if was_ready else Ending.AGENT_UNREACHABLE
+        end = SessionEnd(ending, end.detail, may_reconnect=True)
+    elif any(name in reason for name in _ENDED):
+        ending = Ending.AGENT_HUNG_UP if was_ready else Ending.AGENT_UNREACHABLE
+        end = SessionEnd(ending, end.detail)
+    return replace(end, detail=f"{end.detail}; after an idle warning") if idle_warned else end
 
 
 def closed_by_api(code: int | None) -> bool:
     """Whether the API has ended the session itself, so that nothing is left to delete."""
-    return code in _NORMAL
+    return code in NORMAL
 
 
 def refused(status: int) -> SessionEnd:
     """Of an HTTP status that came instead of the WebSocket."""
-    remedy = _REMEDY.get(status)
-    if remedy is not None:
-        return SessionEnd(Ending.AGENT_REFUSED, f"HTTP {status}: {remedy}")
-    retryable = status >= 500 or status in (409, 429)
-    detail = f"HTTP {status} instead of a WebSocket"
-    return SessionEnd(Ending.AGENT_UNREACHABLE, detail, may_reconnect=retryable)
+    return of_status(status, _REMEDY)
 
 
 def expired(*, was_ready: bool) -> SessionEnd:

@@ -21,6 +21,7 @@ from telbridge.dialplan.vocabulary import Json
 from telbridge.sessions.base import ConnectRequest, HttpRequest
 from telbridge.sessions.companion.settings import CompanionSettings
 from telbridge.sessions.credentials import revealed
+from telbridge.sessions.endings import remedies
 from telbridge.sessions.provider import deep_merged
 from telbridge.sessions.wire import Malformed, optional_table, optional_text, parse, text
 
@@ -53,9 +54,12 @@ _WEBSOCKET: Final = {"https": "wss", "http": "ws", "wss": "wss", "ws": "ws"}
 _REST: Final = {"wss": "https", "ws": "http"}
 
 _REMEDY: Final = {
-    401: "the API key was refused; check companion.api_key",
-    403: "the API key may not do this; check the key's project",
-    404: "no such address, agent or companion; check url, agent_id and companionId",
+    status: text
+    for status, text in remedies(
+        key="companion.api_key", rights="the key's project", address="url, agent_id and companionId"
+    ).items()
+    if status not in (400, 402)  # The answer's own words say more.
+} | {
     409: "as many sessions run at once as the vendor allows this key",
     429: "more sessions are asked for than the vendor allows this key in the time",
 }

@@ -21,10 +21,8 @@ from telbridge.call.events import (
     AgentAudio,
     AgentError,
     AgentEvent,
-    AgentInterrupted,
     AgentWarning,
     BadMessage,
-    CallerStartedSpeaking,
     Said,
     SessionEnd,
     SessionExpiring,
@@ -50,7 +48,7 @@ from telbridge.sessions.companion.neutral import (
     with_neutral,
 )
 from telbridge.sessions.companion.opening import Creation, creation_body
-from telbridge.sessions.companion.settings import CompanionSettings, is_loopback
+from telbridge.sessions.companion.settings import NAME, CompanionSettings
 from telbridge.sessions.companion.tools import INTERIM, Stand, ToolCalls, output_object
 from telbridge.sessions.companion.words import (
     exactly,
@@ -60,7 +58,7 @@ from telbridge.sessions.companion.words import (
     opening_words,
     settings_data,
 )
-from telbridge.sessions.credentials import SecretMissing
+from telbridge.sessions.credentials import api_secret
 from telbridge.sessions.provider import Provider, deep_merged, merged, refuse_locked_neutral
 from telbridge.sessions.wire import Malformed, optional_table, optional_text, parse, text
 
@@ -107,6 +105,7 @@ class Companion(ProtocolDefaults):
         self._speech: str | None = None
         self._state = State.OPENING
         self._talk = Conversation(first_reply=first_reply)
+        self._talk.barge_in = settings.barge_in
         self._tools = ToolCalls()
         self._out: list[str | bytes] = []
         self._held: list[Json] = []
@@ -182,9 +181,8 @@ class Companion(ProtocolDefaults):
             self._speech = opening_words(greeting)
 
     def send_text(self, text: str, *, role: TextRole, respond: bool) -> None:
-        """What the caller wants answered interrupts the agent; everything else waits until it has ended."""
-        caller = role is TextRole.CALLER
-        self._message("user" if caller else "system", text, respond=respond, wait=not (caller and respond))
+        """Waits until the agent has ended: a text interrupts nobody, `interrupt` does."""
+        self._message("user" if role is TextRole.CALLER else "system", text, respond=respond, wait=True)
 
     def say(self, text: str) -> None:
         self._message("system", exactly(text), respond=True, wait=True)
@@ -219,6 +217,7 @@ class Companion(ProtocolDefaults):
         self._later_raw = deep_merged(self._later_raw, raw)
         if data := settings_data(settings, changes, raw):
             self._send("set_settings", data)
+        self._talk.barge_in = settings.barge_in
         if settings.barge_in:
             self._muted_octets = 0
         self._updates_asked += 1
@@ -288,8 +287,6 @@ class Companion(ProtocolDefaults):
         for event in events:
             if isinstance(event, AgentAudio):
                 self._muted_octets += len(event.audio)
-            elif isinstance(event, CallerStartedSpeaking | AgentInterrupted):
-                self._muted_octets = 0
 
     def _make_handlers(self) -> dict[str, Handler]:
         return {
@@ -426,24 +423,12 @@ def _json(value: object) -> str:
 
 
 def _open(settings: CompanionSettings, opening: Opening) -> Companion:
-    return Companion(settings, opening, api_key=_key(settings, opening))
-
-
-def _key(settings: CompanionSettings, opening: Opening) -> str | None:
-    """SecretMissing unless the peer is on this machine, where none is needed."""
-    try:
-        key = settings.api_key.resolve("api_key", opening.environ)
-    except SecretMissing:
-        if is_loopback(settings.url):
-            return None
-        raise
-    if not (key.isascii() and key.isprintable() and " " not in key):
-        raise SecretMissing("api_key", "holds a character that no key has", "write the key alone there")
-    return key
+    api_key = api_secret(settings, "api_key", opening.environ, section=NAME, url=settings.url)
+    return Companion(settings, opening, api_key=api_key)
 
 
 PROVIDER: Final = Provider(
-    name="companion",
+    name=NAME,
     title="Napster Companion API",
     settings=CompanionSettings,
     open=_open,

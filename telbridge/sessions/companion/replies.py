@@ -223,6 +223,10 @@ class Replies:
             self._current.phase = Phase.CUT
             self._current.touched_ns = now_ns
 
+    def drop_late(self, now_ns: int) -> None:
+        """What still comes of a reply that is over is no new one."""
+        self._cut_ns = now_ns
+
     def time_passed(self, now_ns: int) -> list[AgentEvent]:
         """Call it at `due_ns`."""
         reply = self._current

@@ -13,16 +13,15 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from telbridge.dialplan.vocabulary import Json
-from telbridge.sessions.credentials import SecretRef
+from telbridge.sessions.credentials import SecretRef, on_this_machine
 from telbridge.sessions.provider import Lock, Unconfirmed, VendorPart, VendorSettings
 
+NAME: Final = "companion"
 KEY_ENV: Final = "NAPSTER_API_KEY"
 """The vendor's own name for it."""
 TAG_KEY_MAX: Final = 64
 TAG_VALUE_MAX: Final = 512
 CLIENT_ID_PATTERN: Final = r"^[A-Za-z0-9_-]{1,32}$"
-
-_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 Name = Annotated[str, Field(min_length=1)]
 TagKey = Annotated[str, Field(max_length=TAG_KEY_MAX)]
@@ -203,13 +202,8 @@ class CompanionSettings(VendorSettings):
             host = None
         if not host:
             raise ValueError("no host and port in it: write https://host or http://127.0.0.1:port")
-        if parts.scheme in ("http", "ws") and host not in _LOOPBACK:
+        if parts.scheme in ("http", "ws") and not on_this_machine(url):
             raise ValueError("not encrypted: write https://, http:// is for an agent on this machine")
         if parts.query or parts.fragment:
             raise ValueError("holds more than an address: write it without ? and #")
         return url.rstrip("/")
-
-
-def is_loopback(url: str) -> bool:
-    """Whether an address is of this machine; a key is optional there."""
-    return urlsplit(url).hostname in _LOOPBACK

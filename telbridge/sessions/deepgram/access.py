@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 from telbridge.call.events import Ending, SessionEnd
 from telbridge.sessions.base import ConnectRequest, HttpRequest
-from telbridge.sessions.credentials import SecretMissing, SecretRef
-from telbridge.sessions.deepgram.settings import DeepgramSettings
-from telbridge.sessions.deepgram.verdicts import of_status
+from telbridge.sessions.credentials import SecretMissing, api_secret, fit_for_a_header
+from telbridge.sessions.deepgram.settings import NAME, DeepgramSettings
+from telbridge.sessions.deepgram.verdicts import judged_status
 from telbridge.sessions.wire import Malformed, parse, text
 
 
@@ -23,27 +23,11 @@ class Access:
         """SecretMissing, unless the agent runs on this machine: it asks for no key."""
         self._url = settings.url
         self._grant = settings.grant
-        self._bearer = self._secret(settings, "access_token", settings.access_token, environ)
+        self._bearer = api_secret(settings, "access_token", environ, section=NAME, url=settings.url)
         self._key = None
         if self._bearer is None:
-            self._key = self._secret(settings, "api_key", settings.api_key, environ)
+            self._key = api_secret(settings, "api_key", environ, section=NAME, url=settings.url)
         self._fault: SessionEnd | None = None
-
-    @staticmethod
-    def _secret(
-        settings: DeepgramSettings, name: str, ref: SecretRef | None, environ: Mapping[str, str]
-    ) -> str | None:
-        if ref is None:
-            return None
-        try:
-            secret = ref.resolve(name, environ)
-        except SecretMissing:
-            if settings.is_local:
-                return None
-            raise
-        if not (secret.isascii() and secret.isprintable() and secret and " " not in secret):
-            raise SecretMissing(name, "holds a space, a line break or what no key has", "copy it again")
-        return secret
 
     def next_step(self) -> ConnectRequest | HttpRequest | SessionEnd:
         """See `AgentProtocol.next_step`."""
@@ -58,17 +42,15 @@ class Access:
 
     def answered(self, status: int | None, body: bytes) -> None:
         """The grant's answer: a token, or why there is none."""
-        if status is None:
-            self._fault = SessionEnd(Ending.AGENT_UNREACHABLE, "no answer to the grant", may_reconnect=True)
-        elif not 200 <= status < 300:
-            self._fault = of_status(status)
+        if status is None or not 200 <= status < 300:
+            self._fault = judged_status(status, "to the grant")
         else:
             try:
                 token = text(parse(body), "access_token")
             except Malformed as fault:
                 self._fault = SessionEnd(Ending.AGENT_UNREACHABLE, f"grant: {fault}", may_reconnect=True)
                 return
-            if not (token.isascii() and token.isprintable() and token and " " not in token):
+            try:
+                self._bearer = fit_for_a_header(token, "grant")
+            except SecretMissing:
                 self._fault = SessionEnd(Ending.AGENT_UNREACHABLE, "grant: no token")
-                return
-            self._bearer = token

@@ -42,7 +42,7 @@ from telbridge.sessions.deepgram.asks import NOT_THE_CALLER, Asks, FunctionCalls
 from telbridge.sessions.deepgram.configuration import Carried, Configuration
 from telbridge.sessions.deepgram.neutral import ABILITIES, warnings, with_neutral
 from telbridge.sessions.deepgram.replies import Replies, TurnFigures
-from telbridge.sessions.deepgram.settings import DeepgramSettings
+from telbridge.sessions.deepgram.settings import NAME, DeepgramSettings
 from telbridge.sessions.deepgram.updates import ACKS
 from telbridge.sessions.provider import Provider, refuse_locked_neutral
 from telbridge.sessions.wire import Malformed, optional_text, parse, text
@@ -305,7 +305,7 @@ class DeepgramVoiceAgent(ProtocolDefaults):
         self._goes_on(now_ns)
         if role == "assistant":
             self._asks.spoken(words)
-            return [self._replies.says(words, now_ns)]
+            return self._replies.says(words, now_ns)
         if role != "user":
             raise Malformed("`role` is neither user nor assistant")
         self._replies.turn_goes_on()
@@ -404,7 +404,7 @@ class DeepgramVoiceAgent(ProtocolDefaults):
         return verdicts.of_close(code, reason, error=self._error, ready=self._state is State.READY)
 
     def refused(self, status: int) -> SessionEnd:
-        return verdicts.of_status(status)
+        return verdicts.judged_status(status)
 
     def successor(self, said: Sequence[Said]) -> DeepgramVoiceAgent | None:
         """A new session that is told what was said. The greeting is spoken again only if this session
@@ -441,7 +441,7 @@ def _complaint(fields: Json) -> tuple[str, str]:
 
 
 PROVIDER: Final = Provider(
-    name="deepgram",
+    name=NAME,
     title="Deepgram Voice Agent (V1)",
     settings=DeepgramSettings,
     open=DeepgramVoiceAgent,

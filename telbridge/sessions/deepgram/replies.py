@@ -53,6 +53,8 @@ class Replies:
         self._open: _Reply | None = None
         self._before: _Reply | None = None
         """The one before, as long as words that come may still be its own."""
+        self._dropped: _Reply | None = None
+        """Cut by us, and the API is still at it."""
         self._closed_until_ns = 0
 
     @property
@@ -68,23 +70,24 @@ class Replies:
         """One binary message: whole samples of it."""
         if self.is_gated(now_ns):
             return []
-        reply = self._running()
+        events, reply = self._running()
         if self._sample_bytes > 1:
             octets = self._half_sample + octets
             whole = len(octets) - len(octets) % self._sample_bytes
             octets, self._half_sample = octets[:whole], octets[whole:]
         if not octets:
-            return []
+            return events
         reply.has_audio = True
-        return [AgentAudio(reply.id, octets, now_ns)]
+        return [*events, AgentAudio(reply.id, octets, now_ns)]
 
-    def says(self, text: str, now_ns: int) -> AgentTranscript:
+    def says(self, text: str, now_ns: int) -> list[AgentEvent]:
         """Words of the agent: of the reply that is open, of a cut one while its rest is dropped, of one
         just completed if they come behind all its audio; else they begin a reply."""
         before = self._before
         if before is not None and (self.is_gated(now_ns) or (self._open is None and not before.said)):
-            return before.says(text)
-        return self._running().says(text)
+            return [before.says(text)]
+        events, reply = self._running()
+        return [*events, reply.says(text)]
 
     def turn_goes_on(self) -> None:
         """The API is at something new, so what comes now is no rest of a cut reply."""
@@ -96,7 +99,7 @@ class Replies:
         if self._open is None:
             if self._closed_until_ns == _FOREVER:
                 self._closed_until_ns = 0
-            return []
+            return self._end_dropped()
         return self._close(ReplyStatus.COMPLETED)
 
     def cut_by_caller(self, now_ns: int, *, rest_is_heard: bool) -> list[AgentEvent]:
@@ -104,27 +107,35 @@ class Replies:
         played all the same."""
         if self._open is None:
             self._closed_until_ns = min(self._closed_until_ns, now_ns + LATE_NS)
-            return []
+            return self._end_dropped()
         self._closed_until_ns = now_ns + LATE_NS
         return self._close(ReplyStatus.CANCELLED, tail=rest_is_heard)
 
     def cut_by_us(self) -> None:
         """The API goes on with its reply, and we drop it until it is over."""
         if self._open is not None:
-            self._close(ReplyStatus.CANCELLED)
+            self._before = self._dropped = self._open
+            self._open = None
             self._closed_until_ns = _FOREVER
 
     def spoken_over(self, now_ns: int) -> None:
         """The API was told to say something else at once: only what is in flight is still dropped."""
         self._closed_until_ns = min(self._closed_until_ns, now_ns + IN_FLIGHT_NS)
 
-    def _running(self) -> _Reply:
+    def _end_dropped(self) -> list[AgentEvent]:
+        """The API is done with the reply that we cut, or at another one."""
+        dropped, self._dropped = self._dropped, None
+        return [] if dropped is None else [ReplyDone(dropped.id, ReplyStatus.CANCELLED)]
+
+    def _running(self) -> tuple[list[AgentEvent], _Reply]:
+        events: list[AgentEvent] = []
         if self._open is None:
+            events = self._end_dropped()
             self.last_id += 1
             self._open = _Reply(ReplyId(self.last_id))
             self._before = None
             self._half_sample = b""
-        return self._open
+        return events, self._open
 
     def _close(self, status: ReplyStatus, *, tail: bool = True) -> list[AgentEvent]:
         reply, self._open = self._open, None

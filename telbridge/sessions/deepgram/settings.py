@@ -16,7 +16,7 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from telbridge.audio.formats import PCMA_8K, PCMU_8K, AudioFormat, Encoding
 from telbridge.dialplan.vocabulary import Json
-from telbridge.sessions.credentials import SecretRef, revealed
+from telbridge.sessions.credentials import SecretRef, on_this_machine, revealed
 from telbridge.sessions.deepgram.listen import Listen
 from telbridge.sessions.deepgram.parts import Identified, look_for_secrets
 from telbridge.sessions.deepgram.speak import DeepgramSpeak, OneOrMoreSpeak, Speak
@@ -33,8 +33,8 @@ PHONE: Final[Json] = {
 left out is not documented for all three."""
 
 _SESSION_FIELDS: Final = frozenset({"tags", "experimental", "mip_opt_out", "flags", "agent"})
+NAME: Final = "deepgram"
 _BLOCKS: Final = ("listen", "think", "think_live", "speak")
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _ENCODINGS: Final = {"mulaw": Encoding.PCMU, "alaw": Encoding.PCMA, "linear16": Encoding.PCM16}
 _WIRE_NAMES: Final = {encoding: name for name, encoding in _ENCODINGS.items()}
 _LAW_RATES: Final = (8_000, 16_000)
@@ -255,7 +255,7 @@ class DeepgramSettings(VendorSettings):
             raise ValueError(f"no address: write {DEFAULT_URL}") from None
         if not host or scheme not in ("ws", "wss"):
             raise ValueError(f"no WebSocket address: write {DEFAULT_URL}")
-        if scheme == "ws" and host not in _LOOPBACK:
+        if scheme == "ws" and not on_this_machine(url):
             raise ValueError("ws:// would show the key to the network: write wss://")
         if host == "api.deepgram.com":
             raise ValueError(f"the Voice Agent lives on another host: write {DEFAULT_URL}")
@@ -302,11 +302,6 @@ class DeepgramSettings(VendorSettings):
                 raise ValueError('a Flux voice comes in no container: write audio.output.container = "none"')
             if not flux and output is not None and output.sample_rate == _FLUX_ONLY_HZ:
                 raise ValueError("44100 Hz is for Flux voices: write audio.output.sample_rate = 24000")
-
-    @property
-    def is_local(self) -> bool:
-        """Whether the agent runs on this machine, where no key is asked for."""
-        return urlsplit(self.url).hostname in _LOOPBACK
 
     @property
     def appendix(self) -> tuple[str, ...]:

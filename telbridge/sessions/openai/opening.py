@@ -12,26 +12,19 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from telbridge.call.events import Ending, SessionEnd
 from telbridge.sessions.base import ConnectRequest, HttpRequest
-from telbridge.sessions.credentials import SecretMissing
+from telbridge.sessions.credentials import api_secret
+from telbridge.sessions.endings import described, of_close, of_status, remedies
 from telbridge.sessions.openai.settings import OpenAISettings
 from telbridge.sessions.openai.vocabulary import State
 from telbridge.sessions.wire import Malformed, parse, text
 
-_KEY: Final = "openai_realtime.api_key"
+_SECTION: Final = "openai_realtime"
 _AZURE_HOST: Final = ".openai.azure.com"
 
-_REMEDY: Final = {
-    400: "the API took the request for malformed; check url and model",
-    401: "the API key was refused; check the key",
-    403: "the API key may not do this; check the project's and the key's permissions",
-    404: "no such address or model; check url and model",
-}
-_TOO_MANY: Final = 429
+_REMEDY: Final = remedies(
+    key="the key", rights="the project's and the key's permissions", address="url and model"
+)
 _BETA_SHAPE: Final = 4000
-_NORMAL: Final = 1000
-_OUR_FAULT: Final = frozenset({1002, 1003, 1007, 1008, 1009, 1010})
-"""Close codes (RFC 6455 §7.4.1) that another connection would meet again. Not confirmed for this API."""
-_APPLICATION_CODES: Final = 3000
 
 
 class Opener:
@@ -40,7 +33,7 @@ class Opener:
     def __init__(self, settings: OpenAISettings, environ: Mapping[str, str]) -> None:
         """SecretMissing if the API wants a key and there is none fit for a header."""
         self._settings = settings
-        self._key = _find_key(settings, environ)
+        self._key = api_secret(settings, "api_key", environ, section=_SECTION, url=settings.url)
         self._client_secret: str | None = None
         self._failure: SessionEnd | None = None
 
@@ -58,11 +51,7 @@ class Opener:
     def http_answered(self, status: int | None, body: bytes) -> None:
         """The client secret, or why there is none."""
         if status != 200:
-            self._failure = (
-                judge_status(status)
-                if status is not None
-                else SessionEnd(Ending.AGENT_UNREACHABLE, "no client secret came", may_reconnect=True)
-            )
+            self._failure = judge_status(status, "to the request for a client secret")
             return
         try:
             self._client_secret = text(parse(body), "value")
@@ -103,53 +92,22 @@ class Opener:
         return headers
 
 
-def _find_key(settings: OpenAISettings, environ: Mapping[str, str]) -> str | None:
-    """An agent on this machine gets a key only if the settings name one, and if it is there: the vendor's
-    key is nobody else's business."""
-    if settings.on_this_machine and "api_key" not in settings.model_fields_set:
-        return None
-    try:
-        key = settings.api_key.resolve(_KEY, environ)
-    except SecretMissing:
-        if settings.on_this_machine:
-            return None
-        raise
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise SecretMissing(
-            _KEY,
-            "the API key is empty, or holds a space, a line break or a character that no key has",
-            "write the key and nothing else there",
-        )
-    return key
-
-
-def judge_status(status: int) -> SessionEnd:
-    """An HTTP status instead of what was asked for."""
-    remedy = _REMEDY.get(status)
-    if remedy is not None:
-        return SessionEnd(Ending.AGENT_REFUSED, f"HTTP {status}: {remedy}")
-    again = status == _TOO_MANY or status >= 500
-    return SessionEnd(Ending.AGENT_UNREACHABLE, f"HTTP {status} instead of a WebSocket", may_reconnect=again)
-
-
 def judge_close(state: State, refusal: str, code: int | None, reason: str) -> SessionEnd:
-    """The end of the WebSocket. `refusal`: the code of an error that no new connection would mend."""
-    if code is None:
-        detail = reason or "connection lost"
-    else:
-        detail = f"close {code}: {reason}" if reason else f"close {code}"
+    """The end of the WebSocket. `refusal`: the code of an error that no new connection would mend. The
+    longest session is told by an error, by 1001 (seen live), or by both."""
     if state is State.REFUSED:
         return SessionEnd(Ending.AGENT_REFUSED, f"configuration refused: {refusal}")
     if refusal:
-        return SessionEnd(Ending.AGENT_REFUSED, f"{detail}; {refusal}")
+        return SessionEnd(Ending.AGENT_REFUSED, f"{described(code, reason)}; {refusal}")
     if code == _BETA_SHAPE:
-        return SessionEnd(Ending.AGENT_REFUSED, f"{detail}; the API wants another shape of protocol")
-    again = code is None or (code not in _OUR_FAULT and code != _NORMAL and code < _APPLICATION_CODES)
-    if state in (State.CONNECTING, State.CONFIGURING):
-        return SessionEnd(Ending.AGENT_UNREACHABLE, f"{detail}; while {state.value}", may_reconnect=again)
+        detail = f"{described(code, reason)}; the API wants another shape of protocol"
+        return SessionEnd(Ending.AGENT_REFUSED, detail)
     if state is State.EXPIRED:
-        return SessionEnd(Ending.AGENT_LOST, f"{detail}; session_expired", may_reconnect=True)
-    if code == _NORMAL:
-        return SessionEnd(Ending.AGENT_HUNG_UP, detail)
-    # 1001 is the API's longest session, 60 minutes (seen live); 1006 and 1011 are faults.
-    return SessionEnd(Ending.AGENT_LOST, detail, may_reconnect=again)
+        detail = f"{described(code, reason)}; session_expired"
+        return SessionEnd(Ending.AGENT_LOST, detail, may_reconnect=True)
+    return of_close(code, reason, ready=state is State.READY)
+
+
+def judge_status(status: int | None, what: str = "instead of a WebSocket") -> SessionEnd:
+    """An HTTP status instead of what was asked for; None: no answer came."""
+    return of_status(status, _REMEDY, what=what)

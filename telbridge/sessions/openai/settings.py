@@ -306,13 +306,6 @@ class OpenAISettings(VendorSettings):
         """Whether the model takes `reasoning`; any other refuses the whole update for it."""
         return _REASONING_MODEL.match(self.model) is not None
 
-    @property
-    def on_this_machine(self) -> bool:
-        """An agent of our own, which asks for no key."""
-        url = urlsplit(self.url)
-        host = url.hostname or ""
-        return url.scheme == "ws" and (host in ("localhost", "::1") or host.startswith("127."))
-
     @field_validator("url")
     @classmethod
     def _leads_to_this_protocol(cls, url: str) -> str:

@@ -749,7 +749,7 @@ def test_an_expired_session_can_be_carried_on():
     [
         (1000, Ending.AGENT_HUNG_UP, False),
         (1001, Ending.AGENT_LOST, True),
-        (1005, Ending.AGENT_LOST, True),
+        (1005, Ending.AGENT_HUNG_UP, False),
         (1006, Ending.AGENT_LOST, True),
         (1008, Ending.AGENT_LOST, False),
         (1009, Ending.AGENT_LOST, False),
@@ -765,7 +765,7 @@ def test_how_a_session_that_was_ready_ends(code, ending, again):
     assert "why" in end.detail
 
 
-@pytest.mark.parametrize(("code", "again"), [(1000, False), (1006, True), (None, True), (1008, False)])
+@pytest.mark.parametrize(("code", "again"), [(1000, False), (1006, True), (None, True)])
 def test_a_session_that_never_became_ready_was_unreachable(code, again):
     end = AzureSession(ready=False).protocol.closed(code, "")
     assert (end.ending, end.may_reconnect) == (Ending.AGENT_UNREACHABLE, again)

@@ -130,7 +130,10 @@ def test_without_a_key_there_is_no_session():
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "ws://localhost:1", "http://[::1]:1"])
 def test_on_this_machine_no_key_is_needed(url):
     assert request_of(protocol({}, url=url)).headers == {}
-    assert request_of(protocol(url=url)).headers == {"X-Api-Key": "key-secret"}
+    # The vendor's key is nobody else's business; one that is named for this agent goes to it.
+    assert request_of(protocol(url=url)).headers == {}
+    named = protocol({"MINE": "k2"}, url=url, api_key=SecretRef(env="MINE"))
+    assert request_of(named).headers == {"X-Api-Key": "k2"}
 
 
 def test_the_key_may_stand_in_another_variable():

@@ -175,7 +175,7 @@ def test_what_is_asked_before_ready_is_sent_when_it_comes():
     agent.connects()
     assert agent.sent() == []
     agent.receives("avatar_state_changed", state="ready")
-    assert agent.sent() == [system("[DTMF] 5", role="user", respond=True, delay=False)]
+    assert agent.sent() == [system("[DTMF] 5", role="user", respond=True, delay=True)]
 
 
 # -- greeting
@@ -553,13 +553,13 @@ def test_without_barge_in_silence_goes_up_for_as_long_as_the_agent_speaks():
 @pytest.mark.parametrize(
     ("role", "respond", "message"),
     [
-        (TextRole.CALLER, True, system("x", role="user", respond=True, delay=False)),
+        (TextRole.CALLER, True, system("x", role="user", respond=True, delay=True)),
         (TextRole.CALLER, False, system("x", role="user", respond=False, delay=True)),
         (TextRole.CONTEXT, True, system("x", respond=True, delay=True)),
         (TextRole.CONTEXT, False, system("x", respond=False, delay=True)),
     ],
 )
-def test_text_interrupts_only_where_the_caller_wants_an_answer(role, respond, message):
+def test_a_text_interrupts_nobody(role, respond, message):
     agent = Session()
     agent.protocol.send_text("x", role=role, respond=respond)
     assert agent.sent() == [message]
@@ -948,7 +948,7 @@ def test_what_is_asked_while_there_is_no_session_goes_to_the_next_successor():
     heir.send_text("[DTMF] 1", role=TextRole.CALLER, respond=True)
     next_heir = heir.successor([])
     assert isinstance(next_heir, Companion)
-    assert Session(protocol=next_heir).sent() == [system("[DTMF] 1", role="user", respond=True, delay=False)]
+    assert Session(protocol=next_heir).sent() == [system("[DTMF] 1", role="user", respond=True, delay=True)]
 
 
 def test_an_update_sent_just_before_the_connection_broke_is_told_by_the_next_session():

@@ -309,15 +309,15 @@ def test_an_agent_that_names_no_end_has_none(openai_session):
         (1000, False),
         (1001, True),
         (1002, False),
-        (1005, True),
+        (1005, False),
         (1006, True),
         (1008, False),
         (1009, False),
         (1011, True),
         (1012, True),
-        (3000, False),
+        (3000, True),
         (4000, False),
-        (4321, False),
+        (4321, True),
     ],
 )
 def test_a_new_connection_is_tried_only_where_it_could_help(openai_session, code, again):

@@ -6,7 +6,7 @@ needs its `rate`, `session.type` is mandatory in each update).
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
