@@ -214,7 +214,9 @@ async def test_a_peer_that_never_configures(server, dial):
     server.script = script
     end = await dial(server.url, setup_s=0.05).end()
     assert end == SessionEnd(
-        Ending.AGENT_UNREACHABLE, "not configured within 0.05 s; before the session was ready", may_reconnect=True
+        Ending.AGENT_UNREACHABLE,
+        "not configured within 0.05 s; before the session was ready",
+        may_reconnect=True,
     )
     await server.left.wait()
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
 from telbridge.call.events import (
@@ -11,14 +14,17 @@ from telbridge.call.events import (
     Ending,
     ReplyDone,
     ReplyStatus,
+    Said,
     SessionReady,
     Unknown,
 )
+from telbridge.call.ports import Greeting, UpdateImpossible
 from telbridge.dialplan.vocabulary import NeutralSettings
 from telbridge.sessions.base import ConnectRequest, HttpRequest
 from telbridge.sessions.credentials import SecretMissing, SecretRef
+from telbridge.sessions.provider import Ability, Way, problems
 from telbridge.sessions.providers import PROVIDERS
-from tests.sessions.every_api import ENVIRON, KEY_NAMES, Line, opened
+from tests.sessions.every_api import ENVIRON, KEY_NAMES, SECOND, Line, opened, settings_of
 
 every_api = pytest.mark.parametrize("name", PROVIDERS)
 
@@ -268,3 +274,164 @@ def test_it_gets_the_key_that_is_named_for_it_if_it_is_there(name):
     named = {"api_key": SecretRef(env="MINE"), **LOOPBACK, **section}
     assert carries(opened(name, environ={"MINE": "key-2"}, **named), "key-2")
     assert not carries(opened(name, environ={}, **named), "key-2")
+
+
+# ---------------------------------------------------------------- what an API cannot do
+
+
+def test_the_same_refusal_has_the_same_words():
+    words: dict[Ability, set[str]] = {}
+    for provider in PROVIDERS.values():
+        for ability, support in provider.abilities.items():
+            if support.way is Way.IMPOSSIBLE:
+                words.setdefault(ability, set()).add(support.how)
+    several = {ability for ability, how in words.items() if len(how) > 1}
+    assert several == {Ability.IDLE_TIMEOUT}  # Companion has one, of 3 minutes.
+
+
+VALUES = [{"turn_detection": {"mode": mode}} for mode in ("vad", "semantic", "off")] + [
+    {"turn_detection": {"mode": "off"}, "barge_in": True},
+    {"turn_detection": {"mode": "semantic", "threshold": 0.5}},
+    {"turn_detection": {"mode": "vad", "eagerness": "low"}},
+    {"turn_detection": {"mode": "vad", "silence_ms": 500}},
+    {"noise_reduction": "off"},
+    {"modalities": ["text"]},
+    {"modalities": ["audio", "text"]},
+]
+REFUSED_VALUES = {
+    "openai_realtime": {
+        'barge_in of {"turn_detection":{"mode":"off"},"barge_in":true}',
+        'turn_detection.threshold of {"turn_detection":{"mode":"semantic","threshold":0.5}}',
+        'turn_detection.eagerness of {"turn_detection":{"mode":"vad","eagerness":"low"}}',
+    },
+    "azure_voice_live": {'barge_in of {"turn_detection":{"mode":"off"},"barge_in":true}'},
+    "deepgram": {
+        'turn_detection.threshold of {"turn_detection":{"mode":"semantic","threshold":0.5}}',
+        'turn_detection.eagerness of {"turn_detection":{"mode":"vad","eagerness":"low"}}',
+        'turn_detection.silence_ms of {"turn_detection":{"mode":"vad","silence_ms":500}}',
+        'noise_reduction of {"noise_reduction":"off"}',
+        'modalities of {"modalities":["text"]}',
+    },
+    "assemblyai": {
+        'turn_detection.mode of {"turn_detection":{"mode":"off"}}',
+        'turn_detection.mode of {"turn_detection":{"mode":"off"},"barge_in":true}',
+        'noise_reduction of {"noise_reduction":"off"}',
+        'modalities of {"modalities":["text"]}',
+    },
+    "companion": {
+        'turn_detection.mode of {"turn_detection":{"mode":"off"}}',
+        'turn_detection.mode of {"turn_detection":{"mode":"off"},"barge_in":true}',
+        'turn_detection.mode of {"turn_detection":{"mode":"semantic"}}',
+        'turn_detection.mode of {"turn_detection":{"mode":"semantic","threshold":0.5}}',
+        'turn_detection.eagerness of {"turn_detection":{"mode":"vad","eagerness":"low"}}',
+    },
+}
+
+
+@every_api
+def test_values_that_an_api_has_no_place_for_are_refused_at_check_time(name):
+    refused = {
+        f"{key} of {json.dumps(value, separators=(',', ':'))}"
+        for value in VALUES
+        for key, why in problems(PROVIDERS[name], NeutralSettings.model_validate(value))
+        if why.startswith(f"{PROVIDERS[name].title} cannot do this: ")
+    }
+    assert refused == REFUSED_VALUES[name]
+
+
+@every_api
+def test_what_check_refuses_an_update_refuses_too(name):
+    for value in VALUES:
+        neutral = NeutralSettings.model_validate(value)
+        if not problems(PROVIDERS[name], neutral):
+            continue
+        line = Line(name)
+        with pytest.raises(UpdateImpossible):
+            line.protocol.update(neutral, {})
+        assert line.sent() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "section", "neutral", "key"),
+    [
+        ("deepgram", {"agent": "b7f8a2c4-1111-4222-8333-444455556666"}, {"voice": "x"}, "voice"),
+        ("companion", {"companionId": None, "providerConfig": {}, "agent_id": "a"}, {"voice": "x"}, "voice"),
+        ("azure_voice_live", {}, {"memory_id": "m"}, "memory_id"),
+        ("azure_voice_live", {"model": "gpt-4o"}, {"reasoning_effort": "low"}, "reasoning_effort"),
+        (
+            "openai_realtime",
+            {"turn_detection": {"type": "semantic_vad"}},
+            {"turn_detection": {"threshold": 0.5}},
+            "turn_detection.threshold",
+        ),
+    ],
+)
+def test_with_the_section_known_what_it_rules_out_is_refused_as_well(name, section, neutral, key):
+    asked = NeutralSettings.model_validate(neutral)
+    assert problems(PROVIDERS[name], asked) == []
+    found = problems(PROVIDERS[name], asked, settings_of(name, **section))
+    assert [one for one, _ in found] == [key]
+
+
+# ---------------------------------------------------------------- greetings
+
+OWN_GREETING = {
+    "deepgram": {"agent": {"greeting": "Their words."}},
+    "assemblyai": {"greeting": "Their words."},
+    "companion": {"initialSpeech": "Their words."},
+}
+
+
+def opening_of(name: str, asked: Greeting, /, **section: Any) -> str:
+    """All that goes out until the session is ready, and at once then."""
+    line = Line(name, ready=False, **section)
+    line.protocol.greet(asked)
+    step = line.protocol.next_step()
+    out = [json.dumps(step.json)] if isinstance(step, HttpRequest) else []
+    line.connects()
+    out += map(str, line.protocol.data_to_send())
+    for message in line.words.ready:
+        line.says([message])
+        out += map(str, line.protocol.data_to_send())
+    return " ".join(out)
+
+
+@pytest.mark.parametrize("verbatim", [True, False])
+@pytest.mark.parametrize("name", OWN_GREETING)
+def test_the_calls_greeting_replaces_the_one_of_the_section_unless_nobody_asked_for_it(name, verbatim):
+    asked = opening_of(name, Greeting("Our words.", verbatim), **OWN_GREETING[name])
+    assert "Our words." in asked
+    assert "Their words." not in asked
+    unasked = opening_of(name, Greeting("Our words.", verbatim, is_default=True), **OWN_GREETING[name])
+    assert "Our words." not in unasked
+    assert "Their words." in unasked
+
+
+@every_api
+def test_without_one_in_the_section_the_default_greeting_is_said(name):
+    assert "Our words." in opening_of(name, Greeting("Our words.", is_default=True))
+
+
+def test_a_stored_agent_does_not_greet_again_after_a_lost_connection():
+    stored = "b7f8a2c4-1111-4222-8333-444455556666"
+    line = Line("deepgram", agent=stored)
+    assert any(isinstance(event, AgentAudio) for event in line.speaks(1))
+    line.ends(1)
+    again = Line("deepgram", protocol=line.protocol.successor([Said(by_caller=True, text="Hm.")]))
+    greeting = {"type": "ConversationText", "role": "assistant", "content": "Hello, I am stored."}
+    assert again.speaks(2) + again.says([greeting]) + again.ends(2) == []
+    assert [type(event) for event in again.speaks(3)] == [AgentAudio]
+
+
+def test_one_that_has_no_greeting_is_heard_when_it_is_asked_to_go_on():
+    stored = "b7f8a2c4-1111-4222-8333-444455556666"
+    line = Line("deepgram", agent=stored)
+    for go_on in ("AgentThinking", "say"):
+        again = Line("deepgram", protocol=line.protocol.successor([]))
+        if go_on == "say":
+            again.protocol.say("Where were we?")
+            assert again.sent()[-1]["behavior"] == "interrupt"
+            again.now_ns += SECOND
+        else:
+            again.says([{"type": go_on, "content": ""}])
+        assert [type(event) for event in again.speaks(2)] == [AgentAudio]

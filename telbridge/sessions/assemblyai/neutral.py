@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from telbridge.call.ports import UpdateImpossible
 from telbridge.dialplan.vocabulary import Json, NeutralSettings, TurnDetection
 from telbridge.sessions.assemblyai.settings import AssemblyAISettings
-from telbridge.sessions.provider import Ability, Lock, Support, Way, deep_merged
+from telbridge.sessions.provider import (
+    ALWAYS_SPEAKS,
+    Ability,
+    Lock,
+    Support,
+    Way,
+    deep_merged,
+    impossible,
+    silent_misfit,
+)
 
 _SHORTEST_SILENCE_MS: Final = 50
 _MODES: Final = {"low": "max_accuracy", "medium": "balanced", "auto": "balanced", "high": "min_latency"}
@@ -23,10 +31,6 @@ def _emulated(how: str, lock: Lock | None = None) -> Support:
     return Support(Way.EMULATED, how, lock)
 
 
-def _impossible(why: str) -> Support:
-    return Support(Way.IMPOSSIBLE, why)
-
-
 ABILITIES: Final[Mapping[Ability, Support]] = {
     Ability.INSTRUCTIONS: _native("session.system_prompt"),
     Ability.VOICE: _native("session.output.voice; a stored agent (agent_id) has its own", Lock.START),
@@ -38,26 +42,24 @@ ABILITIES: Final[Mapping[Ability, Support]] = {
         "always semantic; vad: silence_ms becomes min_silence and max_silence; there is no off"
     ),
     Ability.TURN_THRESHOLD: _native("session.input.turn_detection.vad_threshold"),
-    Ability.TURN_PREFIX: _impossible("the API has no such setting; leave it out"),
+    Ability.TURN_PREFIX: impossible(Ability.TURN_PREFIX),
     Ability.TURN_SILENCE: _native("session.input.turn_detection.min_silence, at least 50 ms"),
     Ability.TURN_EAGERNESS: _emulated(
         "session.input.transcription_mode: high min_latency, low max_accuracy, otherwise balanced"
     ),
     Ability.BARGE_IN: _native("session.input.turn_detection.interrupt_response"),
     Ability.NOISE_REDUCTION: _native("session.input.voice_focus; cannot be switched off"),
-    Ability.ECHO_CANCELLATION: _impossible("the API has none; leave it out"),
-    Ability.TEMPERATURE: _impossible("the model is the vendor's; leave it out"),
-    Ability.MAX_OUTPUT_TOKENS: _impossible(
-        "the API has no such limit; ask for short answers in instructions"
-    ),
-    Ability.REASONING_EFFORT: _impossible("the model is the vendor's; leave it out"),
+    Ability.ECHO_CANCELLATION: impossible(Ability.ECHO_CANCELLATION),
+    Ability.TEMPERATURE: impossible(Ability.TEMPERATURE),
+    Ability.MAX_OUTPUT_TOKENS: impossible(Ability.MAX_OUTPUT_TOKENS),
+    Ability.REASONING_EFFORT: impossible(Ability.REASONING_EFFORT),
     Ability.TOOLS: _native("session.tools"),
-    Ability.USER_ID: _impossible("a session has no user; leave it out"),
+    Ability.USER_ID: impossible(Ability.USER_ID),
     Ability.USER_PROFILE: _emulated("put at the end of session.system_prompt"),
-    Ability.MEMORY_ID: _impossible("the API remembers nothing beyond a session; leave it out"),
-    Ability.TAGS: _impossible("a session has no labels; leave it out"),
-    Ability.MODALITIES: _emulated("always audio with its transcript; nothing is sent", Lock.START),
-    Ability.IDLE_TIMEOUT: _impossible("the API has none; let the dialplan watch the silence"),
+    Ability.MEMORY_ID: impossible(Ability.MEMORY_ID),
+    Ability.TAGS: impossible(Ability.TAGS),
+    Ability.MODALITIES: ALWAYS_SPEAKS,
+    Ability.IDLE_TIMEOUT: impossible(Ability.IDLE_TIMEOUT),
     Ability.GREETING_VERBATIM: _native("session.greeting; a stored agent: reply.create", Lock.START),
     Ability.GREETING_GENERATED: _native("reply.create after session.ready", Lock.START),
     Ability.SAY: _emulated("reply.create with the words in its instructions"),
@@ -70,10 +72,10 @@ ABILITIES: Final[Mapping[Ability, Support]] = {
     Ability.INTERRUPT: _emulated(
         "the rest of the reply is not played; the agent believes that it was heard, the API has no cancel"
     ),
-    Ability.REPORT_HEARD: _impossible("the API works out itself what was spoken"),
+    Ability.REPORT_HEARD: impossible(Ability.REPORT_HEARD),
     Ability.CALLER_TRANSCRIPT: _native("transcript.user"),
     Ability.AGENT_TRANSCRIPT: _native("transcript.agent.delta and transcript.agent"),
-    Ability.LATENCY: _impossible("the API tells none"),
+    Ability.LATENCY: impossible(Ability.LATENCY),
     Ability.RESUME: _native(
         "session.resume once within 30 s (refused by live servers of September 2026), then a new session "
         "with the conversation in its system_prompt"
@@ -111,12 +113,14 @@ def neutral_changes(neutral: NeutralSettings) -> Json:
     return changes
 
 
-def refuse_values(neutral: NeutralSettings) -> None:
-    """UpdateImpossible for values of otherwise possible fields that the API has no counterpart for."""
+def misfits(settings: AssemblyAISettings | None, neutral: NeutralSettings) -> list[tuple[str, str]]:
+    """See `Provider.misfits`."""
+    found = silent_misfit(neutral)
     if neutral.noise_reduction == "off":
-        raise UpdateImpossible("noise_reduction", "can't be switched off: write near_field or far_field")
+        found.append(("noise_reduction", "can't be switched off: write near_field or far_field"))
     if neutral.turn_detection is not None and neutral.turn_detection.mode == "off":
-        raise UpdateImpossible("turn_detection.mode", "can't be switched off: write semantic or vad")
+        found.append(("turn_detection.mode", "can't be switched off: write semantic or vad"))
+    return found
 
 
 def _turns(asked: TurnDetection) -> Json:

@@ -32,7 +32,7 @@ from telbridge.dialplan.vocabulary import Json, NeutralSettings
 from telbridge.sessions.assemblyai import faults as faults
 from telbridge.sessions.assemblyai.door import Door
 from telbridge.sessions.assemblyai.lifetime import Lifetime
-from telbridge.sessions.assemblyai.neutral import ABILITIES, neutral_changes, refuse_values, with_neutral
+from telbridge.sessions.assemblyai.neutral import ABILITIES, misfits, neutral_changes, with_neutral
 from telbridge.sessions.assemblyai.prompt import Prompt, exactly, learnt, written
 from telbridge.sessions.assemblyai.settings import (
     FORMATS,
@@ -44,7 +44,7 @@ from telbridge.sessions.assemblyai.settings import (
 from telbridge.sessions.assemblyai.talk import Handler, Talk
 from telbridge.sessions.assemblyai.updates import Configuration
 from telbridge.sessions.base import ConnectRequest, HttpRequest, Opening, ProtocolDefaults
-from telbridge.sessions.provider import Provider, deep_merged, refuse_locked_neutral
+from telbridge.sessions.provider import Provider, deep_merged, refuse_locked_neutral, refuse_misfits
 from telbridge.sessions.wire import Malformed, optional_table, optional_text, parse, text
 
 _APPEND_HEAD: Final = b'{"type":"input.audio","audio":"'
@@ -158,11 +158,12 @@ class AssemblyAIVoiceAgent(ProtocolDefaults):
         self._send_session(session)
 
     def greet(self, greeting: Greeting) -> None:
-        """A greeting among the settings wins. A stored agent's own cannot be changed: ours, sent at
+        """Replaces the one among the settings. A stored agent's own cannot be changed: ours, sent at
         session.ready, replaces it, says the vendor's SDK."""
-        if self._greeting is not None:
+        if greeting.is_default and self._greeting is not None:
             return
         if not greeting.verbatim:
+            self._greeting = None
             self._ask_greeting(f"The call has just been connected. {greeting.text}")
         elif self._spoken_to or self._settings.agent_id is not None:
             self._ask_greeting(exactly(greeting.text))
@@ -215,7 +216,7 @@ class AssemblyAIVoiceAgent(ProtocolDefaults):
         if self._fate.refused or self._fate.ended:
             return
         refuse_locked_neutral(PROVIDER, neutral, spoken=True)
-        refuse_values(neutral)
+        refuse_misfits(PROVIDER, neutral, self._settings)
         changes = deep_merged(neutral_changes(neutral), vendor)
         self._configuration.ask(changes, ready=self._is_ready())
         if self._is_ready():
@@ -466,6 +467,7 @@ PROVIDER: Final = Provider(
     abilities=ABILITIES,
     formats="G.711 μ-law or A-law untouched, or PCM 24 kHz; each way its own",
     warnings=warnings,
+    misfits=misfits,
     embedded=lambda port: AssemblyAISettings(url=f"ws://127.0.0.1:{port}/v1/ws"),
     refusals=refusals,
 )

@@ -22,7 +22,7 @@ from telbridge.sessions.azure.parts import (
 from telbridge.sessions.azure.settings import AzureSettings
 from telbridge.sessions.azure.turns import SEMANTIC_LANGUAGES, AzureSemanticVadMultilingual, SemanticVad
 from telbridge.sessions.azure.voices import AzureRealtimeNativeVoice, OpenAIVoice, is_synthesised
-from telbridge.sessions.provider import Ability, Lock, Support, Way
+from telbridge.sessions.provider import Ability, Lock, Support, Way, impossible
 
 _EITHER_WAY: Final = (
     "response.create with pre_generated_assistant_message, exact, with Azure's voices; with the model's own "
@@ -59,7 +59,7 @@ ABILITIES: Final[Mapping[Ability, Support]] = {
     Ability.MEMORY_ID: Support(Way.NATIVE, "agent.conversation_id, with an agent only", Lock.CONNECT),
     Ability.TAGS: Support(Way.NATIVE, "metadata, for the resource's logs"),
     Ability.MODALITIES: Support(Way.NATIVE, "modalities; audio brings text as well"),
-    Ability.IDLE_TIMEOUT: Support(Way.IMPOSSIBLE, "the API tells no silence; let the dialplan watch it"),
+    Ability.IDLE_TIMEOUT: impossible(Ability.IDLE_TIMEOUT),
     Ability.GREETING_VERBATIM: Support(Way.NATIVE, _EITHER_WAY),
     Ability.GREETING_GENERATED: Support(Way.EMULATED, "a system message and response.create"),
     Ability.SAY: Support(Way.NATIVE, _EITHER_WAY),
@@ -74,7 +74,7 @@ ABILITIES: Final[Mapping[Ability, Support]] = {
         Way.NATIVE, "input_audio_transcription; by itself with models that get text"
     ),
     Ability.AGENT_TRANSCRIPT: Support(Way.NATIVE, "response.audio_transcript.delta and .done"),
-    Ability.LATENCY: Support(Way.IMPOSSIBLE, "the API tells none"),
+    Ability.LATENCY: impossible(Ability.LATENCY),
     Ability.RESUME: Support(Way.EMULATED, "a new session that is told what was said"),
 }
 

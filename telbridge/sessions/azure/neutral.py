@@ -76,6 +76,18 @@ def changed(
     return settings
 
 
+def misfits(settings: AzureSettings | None, neutral: NeutralSettings) -> list[tuple[str, str]]:
+    """See `Provider.misfits`. Most of them depend on the model."""
+    own = settings or AzureSettings()
+    found = Wish(own, neutral, may_choose="turn_detection" not in own.model_fields_set).without_place
+    if settings is not None:
+        if neutral.memory_id is not None and settings.agent is None:
+            found.append(("memory_id", "only an agent remembers: write agent, or leave it out"))
+        return found
+    off = neutral.turn_detection is not None and neutral.turn_detection.mode == "off"
+    return [(key, why) for key, why in found if off and key in ("turn_detection", "barge_in")]
+
+
 class Wish:
     """What is set in the neutral settings, in the vendor's fields."""
 

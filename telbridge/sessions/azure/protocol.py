@@ -36,7 +36,7 @@ from telbridge.sessions.azure.checks import ABILITIES, FORMATS, refusals, warnin
 from telbridge.sessions.azure.conversation import Conversation, Handler, Outbox
 from telbridge.sessions.azure.entra import fetch_secrets
 from telbridge.sessions.azure.items import answer, exactly, said_item, text_item
-from telbridge.sessions.azure.neutral import with_neutral
+from telbridge.sessions.azure.neutral import misfits, with_neutral
 from telbridge.sessions.azure.opening import connect_step, judge_close, judge_status
 from telbridge.sessions.azure.session import format_fault, formats, session_object
 from telbridge.sessions.azure.settings import NAME, AzureSettings
@@ -346,6 +346,7 @@ PROVIDER: Final = Provider(
     abilities=ABILITIES,
     formats=FORMATS,
     warnings=warnings,
+    misfits=misfits,
     embedded=lambda port: AzureSettings(url=f"ws://127.0.0.1:{port}/voice-live/realtime"),
     fetch_secrets=fetch_secrets,
     refusals=refusals,

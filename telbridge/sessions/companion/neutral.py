@@ -7,10 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from telbridge.call.ports import UpdateImpossible
 from telbridge.dialplan.vocabulary import Json, NeutralSettings, TurnDetection
 from telbridge.sessions.companion.settings import CLIENT_ID_PATTERN, CompanionSettings
-from telbridge.sessions.provider import Ability, Lock, Support, Way, deep_merged
+from telbridge.sessions.provider import Ability, Lock, Support, Way, deep_merged, impossible, neutral_keys
 
 _NOISE: Final = {"near_field": "nearField", "far_field": "farField"}
 _CLIENT_ID: Final = re.compile(CLIENT_ID_PATTERN.removesuffix("$"))
@@ -89,10 +88,18 @@ def client_id(identity: str) -> str:
     return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH_DIGITS]
 
 
-def refuse_values(neutral: NeutralSettings) -> None:
-    """UpdateImpossible for values of otherwise possible fields that the API has no counterpart for."""
-    if neutral.turn_detection is not None and neutral.turn_detection.mode in ("semantic", "off"):
-        raise UpdateImpossible("turn_detection.mode", "the API's detector is always on: write vad")
+def misfits(settings: CompanionSettings | None, neutral: NeutralSettings) -> list[tuple[str, str]]:
+    """See `Provider.misfits`."""
+    found: list[tuple[str, str]] = []
+    mode = neutral.turn_detection.mode if neutral.turn_detection is not None else None
+    if mode == "off":
+        found.append((Ability.TURN_MODE, "can't be switched off: write vad"))
+    elif mode == "semantic":
+        found.append((Ability.TURN_MODE, "turns are detected by voice only: write vad"))
+    if settings is not None and settings.agent_id is not None:
+        why = "an agent has its own: leave it out, or write companionId instead of agent_id"
+        found += [(key, why) for key in neutral_keys(neutral) if key in _AGENTS_OWN]
+    return found
 
 
 def refusals(settings: CompanionSettings) -> Sequence[tuple[str, str]]:
@@ -143,10 +150,7 @@ def _emulated(how: str, lock: Lock | None = None) -> Support:
     return Support(Way.EMULATED, how, lock)
 
 
-def _impossible(why: str) -> Support:
-    return Support(Way.IMPOSSIBLE, why)
-
-
+_AGENTS_OWN: Final = frozenset({Ability.VOICE, Ability.LANGUAGE, Ability.NOISE_REDUCTION})
 _SETTINGS: Final = "providerConfig.settings"
 _AD_HOC: Final = "(with agent_id the agent's own counts)"
 
@@ -154,22 +158,22 @@ ABILITIES: Final[Mapping[Ability, Support]] = {
     Ability.INSTRUCTIONS: _native(f"{_SETTINGS}.instructions; later, and with agent_id, set_settings"),
     Ability.VOICE: _native(f"providerConfig.voiceId {_AD_HOC}", Lock.CONNECT),
     Ability.LANGUAGE: _native(f"language, the first part of the tag {_AD_HOC}", Lock.CONNECT),
-    Ability.KEY_TERMS: _impossible("the API has no field for them; put them into the instructions"),
-    Ability.TURN_MODE: _native("vad only, it is always on; semantic and off are left out"),
+    Ability.KEY_TERMS: impossible(Ability.KEY_TERMS),
+    Ability.TURN_MODE: _native("vad only, it is always on; semantic and off are refused"),
     Ability.TURN_THRESHOLD: _native(f"{_SETTINGS}.turnDetection.threshold; later set_settings"),
     Ability.TURN_PREFIX: _native(f"{_SETTINGS}.turnDetection.prefix_padding_ms; later set_settings"),
     Ability.TURN_SILENCE: _native(f"{_SETTINGS}.turnDetection.silence_duration_ms; later set_settings"),
-    Ability.TURN_EAGERNESS: _impossible("the API detects turns by voice only"),
+    Ability.TURN_EAGERNESS: impossible(Ability.TURN_EAGERNESS),
     Ability.BARGE_IN: _emulated(
         "always on; off: silence goes up instead of the caller while the agent speaks"
     ),
     Ability.NOISE_REDUCTION: _native(
         f"{_SETTINGS}.noiseReduction; off: not sent, which is the API's default {_AD_HOC}", Lock.CONNECT
     ),
-    Ability.ECHO_CANCELLATION: _impossible("the API has none; raise turn_detection.threshold instead"),
+    Ability.ECHO_CANCELLATION: impossible(Ability.ECHO_CANCELLATION),
     Ability.TEMPERATURE: _native(f"{_SETTINGS}.temperature; later, and with agent_id, set_settings"),
-    Ability.MAX_OUTPUT_TOKENS: _impossible("the API has no field for it"),
-    Ability.REASONING_EFFORT: _impossible("the API has no field for it"),
+    Ability.MAX_OUTPUT_TOKENS: impossible(Ability.MAX_OUTPUT_TOKENS),
+    Ability.REASONING_EFFORT: impossible(Ability.REASONING_EFFORT),
     Ability.TOOLS: _emulated(
         "created at the vendor beforehand: `functions`, ids from tool_ids by name, a tool without one is "
         f"left out {_AD_HOC}",
@@ -180,7 +184,9 @@ ABILITIES: Final[Mapping[Ability, Support]] = {
     Ability.MEMORY_ID: _native("externalClientId; it wins over user_id", Lock.CONNECT),
     Ability.TAGS: _native("tags", Lock.CONNECT),
     Ability.MODALITIES: _native("modality", Lock.CONNECT),
-    Ability.IDLE_TIMEOUT: _impossible("3 minutes or none: write disableIdleTimeout"),
+    Ability.IDLE_TIMEOUT: Support(
+        Way.IMPOSSIBLE, "the API has 3 minutes or none: write companion.disableIdleTimeout"
+    ),
     Ability.GREETING_VERBATIM: _emulated("initialSpeech, told to say exactly this; not guaranteed"),
     Ability.GREETING_GENERATED: _native("initialSpeech; after the start a system message"),
     Ability.SAY: _emulated("a system message that tells it to say exactly this; not guaranteed"),
@@ -188,9 +194,9 @@ ABILITIES: Final[Mapping[Ability, Support]] = {
     Ability.TEXT_AS_CALLER: _native("send_message, role user"),
     Ability.TEXT_AS_CONTEXT: _native("send_message, role system"),
     Ability.INTERRUPT: _emulated("a system message that interrupts; the rest of the reply is not played"),
-    Ability.REPORT_HEARD: _impossible("the API takes no position"),
+    Ability.REPORT_HEARD: impossible(Ability.REPORT_HEARD),
     Ability.CALLER_TRANSCRIPT: _native("message_received, user completed"),
     Ability.AGENT_TRANSCRIPT: _native("message_received, assistant delta and completed"),
-    Ability.LATENCY: _impossible("the API tells none"),
+    Ability.LATENCY: impossible(Ability.LATENCY),
     Ability.RESUME: _emulated("a new session that is told the conversation so far"),
 }

@@ -41,9 +41,9 @@ from telbridge.sessions.companion.conversation import Conversation, Handler
 from telbridge.sessions.companion.endings import fault_of
 from telbridge.sessions.companion.neutral import (
     ABILITIES,
+    misfits,
     neutral_changes,
     refusals,
-    refuse_values,
     warnings,
     with_neutral,
 )
@@ -59,7 +59,7 @@ from telbridge.sessions.companion.words import (
     settings_data,
 )
 from telbridge.sessions.credentials import api_secret
-from telbridge.sessions.provider import Provider, deep_merged, merged, refuse_locked_neutral
+from telbridge.sessions.provider import Provider, deep_merged, merged, refuse_locked_neutral, refuse_misfits
 from telbridge.sessions.wire import Malformed, optional_table, optional_text, parse, text
 
 KEEP_ALIVE_NS: Final = 1_000_000_000
@@ -174,7 +174,10 @@ class Companion(ProtocolDefaults):
         return self._audio_head + binascii.b2a_base64(frame, newline=False) + b'"}}'
 
     def greet(self, greeting: Greeting) -> None:
-        """In the creation's body; once that has gone out, by a message. One of the two, never both."""
+        """In the creation's body, in place of the one of the settings; once that has gone out, by a message.
+        One of the two, never both."""
+        if greeting.is_default and self._settings.initialSpeech is not None:
+            return
         if self._creation.asked:
             self._message("system", opening_words(greeting), respond=True, wait=False)
         else:
@@ -209,7 +212,7 @@ class Companion(ProtocolDefaults):
         """The API acknowledges nothing: SessionUpdated comes when `set_settings` has been handed over.
         Instructions replace the whole prompt; others saw them not always taken."""
         refuse_locked_neutral(PROVIDER, neutral, spoken=True)
-        refuse_values(neutral)
+        refuse_misfits(PROVIDER, neutral)
         changes = deep_merged(neutral_changes(neutral, tool_ids={}), vendor)
         settings = merged(self._settings, changes, spoken=True)
         raw: Json = changes.get("raw", {})
@@ -436,6 +439,7 @@ PROVIDER: Final = Provider(
     abilities=ABILITIES,
     formats="linear 16 bit, 16 kHz, both ways (no G.711: converted here)",
     warnings=warnings,
+    misfits=misfits,
     embedded=lambda port: CompanionSettings.model_validate(
         {
             "url": f"http://127.0.0.1:{port}",

@@ -64,6 +64,11 @@ class Configuration:
         return isinstance(self.settings.agent, str)
 
     @property
+    def greets(self) -> bool:
+        """Whether the settings themselves have a greeting; what a stored agent has is not known."""
+        return optional_table(self._message, "agent").get("greeting") is not None
+
+    @property
     def turns_can_be_ended(self) -> bool:
         """ForceEndTurn is for Flux only; what a stored agent listens with is not known."""
         listen = optional_table(optional_table(self._message, "agent"), "listen")

@@ -15,13 +15,24 @@ from telbridge.sessions.deepgram.listen import FLUX, FLUX_LANGUAGES, FLUX_MULTI,
 from telbridge.sessions.deepgram.settings import PHONE, DeepgramSettings
 from telbridge.sessions.deepgram.speak import DeepgramSpeak, ElevenLabsSpeak
 from telbridge.sessions.deepgram.think import PROMPT_LIMIT
-from telbridge.sessions.provider import Ability, Lock, Support, Way, deep_merged
+from telbridge.sessions.provider import (
+    ALWAYS_SPEAKS,
+    Ability,
+    Lock,
+    Support,
+    Way,
+    deep_merged,
+    impossible,
+    neutral_keys,
+    silent_misfit,
+)
 
 _SURE: Final = {"low": 0.85, "medium": 0.7, "high": 0.5, "auto": 0.7}
 """eot_threshold for each eagerness; 0.7 is the vendor's default."""
 _BY_HAND: Final[Json] = {"eot_threshold": 1.0, "eot_timeout_ms": 60_000}
 _SHORTEST_TIMEOUT_MS: Final = 500
 _REASONING: Final = frozenset({"open_ai", "groq", "deepgram"})
+_CANNOT_BE_TOLD: Final = "the Nova recogniser can't be told when a turn ends"
 _NOVA: Final[Json] = {"type": "deepgram", "version": "v1", "model": "nova-3"}
 
 FITS_STORED: Final = frozenset({Ability.INSTRUCTIONS, Ability.USER_PROFILE, Ability.BARGE_IN})
@@ -33,6 +44,25 @@ def with_neutral(settings: DeepgramSettings, neutral: NeutralSettings) -> Deepgr
     changes = _changes(settings, neutral, wins=False)
     changes = {name: new for name, new in changes.items() if name == "agent" or name not in _set(settings)}
     return DeepgramSettings.model_validate(deep_merged(settings.model_dump(exclude_unset=True), changes))
+
+
+def misfits(settings: DeepgramSettings | None, neutral: NeutralSettings) -> list[tuple[str, str]]:
+    """See `Provider.misfits`."""
+    found = silent_misfit(neutral)
+    if settings is not None and isinstance(settings.agent, str):
+        why = "a stored agent's own settings are not known here"
+        return found + [(key, why) for key in neutral_keys(neutral) if key not in FITS_STORED]
+    turn = neutral.turn_detection or TurnDetection()
+    named = None if settings is None or isinstance(settings.agent, str) else settings.agent.listen
+    if isinstance(named.provider, FluxListen) if named else _recogniser(neutral.language, turn) is not _NOVA:
+        return found
+    for part in ("silence_ms", "eagerness"):
+        if getattr(turn, part) is not None:
+            why = f"{_CANNOT_BE_TOLD}: leave it out, or take a Flux recogniser"
+            found.append((f"turn_detection.{part}", why))
+    if turn.mode == "off":
+        found.append(("turn_detection.mode", f"{_CANNOT_BE_TOLD}: write vad, or take a Flux recogniser"))
+    return found
 
 
 def neutral_changes(settings: DeepgramSettings, neutral: NeutralSettings) -> Json:
@@ -245,10 +275,6 @@ def _spoken(listen: Listen | None) -> str:
     return _base(listen.provider.language or "")
 
 
-def _no(how: str) -> Support:
-    return Support(Way.IMPOSSIBLE, how)
-
-
 def _native(how: str, lock: Lock | None = None) -> Support:
     return Support(Way.NATIVE, how, lock)
 
@@ -263,23 +289,23 @@ ABILITIES: Final = {
     Ability.LANGUAGE: _native("agent.listen.provider; the voice speaks the language that it is made for"),
     Ability.KEY_TERMS: _native("agent.listen.provider.keyterms; with Nova only before the start"),
     Ability.TURN_MODE: _native("semantic: Flux; vad: Nova; off: Flux with eot_threshold 1.0", Lock.START),
-    Ability.TURN_THRESHOLD: _no("it has no threshold for speech, only eot_threshold for the end of a turn"),
-    Ability.TURN_PREFIX: _no("it has no such setting"),
+    Ability.TURN_THRESHOLD: impossible(Ability.TURN_THRESHOLD),
+    Ability.TURN_PREFIX: impossible(Ability.TURN_PREFIX),
     Ability.TURN_SILENCE: _emulated("eot_timeout_ms, 500 or more; Flux may end the turn sooner"),
     Ability.TURN_EAGERNESS: _emulated("eot_threshold: low 0.85, medium and auto 0.7, high 0.5"),
     Ability.BARGE_IN: _emulated("off: silence is sent in the caller's place while the agent speaks"),
-    Ability.NOISE_REDUCTION: _no("it has no such setting"),
-    Ability.ECHO_CANCELLATION: _no("it has no such setting"),
+    Ability.NOISE_REDUCTION: impossible(Ability.NOISE_REDUCTION),
+    Ability.ECHO_CANCELLATION: impossible(Ability.ECHO_CANCELLATION),
     Ability.TEMPERATURE: _native("agent.think.provider.temperature; with Anthropic 1 at most"),
-    Ability.MAX_OUTPUT_TOKENS: _no("it has no such setting; ask for short answers in the instructions"),
+    Ability.MAX_OUTPUT_TOKENS: impossible(Ability.MAX_OUTPUT_TOKENS),
     Ability.REASONING_EFFORT: _native("agent.think.provider.reasoning_mode of open_ai, groq and deepgram"),
     Ability.TOOLS: _native("agent.think.functions, each with defer_until_eot"),
-    Ability.USER_ID: _no("it knows no users; put it into tags"),
+    Ability.USER_ID: impossible(Ability.USER_ID),
     Ability.USER_PROFILE: _emulated("put after the prompt"),
-    Ability.MEMORY_ID: _no("it has no memory between sessions"),
+    Ability.MEMORY_ID: impossible(Ability.MEMORY_ID),
     Ability.TAGS: _native("tags, as name=value", Lock.START),
-    Ability.MODALITIES: _no("it always gives both, audio and text"),
-    Ability.IDLE_TIMEOUT: _no("it has no such setting; let the dialplan watch for silence"),
+    Ability.MODALITIES: ALWAYS_SPEAKS,
+    Ability.IDLE_TIMEOUT: impossible(Ability.IDLE_TIMEOUT),
     Ability.GREETING_VERBATIM: _native("agent.greeting; of a stored agent InjectAgentMessage"),
     Ability.GREETING_GENERATED: _emulated("InjectUserMessage that tells what to say"),
     Ability.SAY: _native("InjectAgentMessage"),
@@ -287,7 +313,7 @@ ABILITIES: Final = {
     Ability.TEXT_AS_CALLER: _native("InjectUserMessage; without an answer UpdatePrompt"),
     Ability.TEXT_AS_CONTEXT: _emulated("UpdatePrompt; with an answer InjectUserMessage"),
     Ability.INTERRUPT: _emulated("the rest of the reply is dropped here: the API can't be told"),
-    Ability.REPORT_HEARD: _no("it takes no such report"),
+    Ability.REPORT_HEARD: impossible(Ability.REPORT_HEARD),
     Ability.CALLER_TRANSCRIPT: _native("ConversationText"),
     Ability.AGENT_TRANSCRIPT: _native("ConversationText"),
     Ability.LATENCY: _native("LatencyReport, collected for each turn"),

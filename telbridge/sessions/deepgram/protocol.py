@@ -40,7 +40,7 @@ from telbridge.sessions.deepgram import verdicts as verdicts
 from telbridge.sessions.deepgram.access import Access
 from telbridge.sessions.deepgram.asks import NOT_THE_CALLER, Asks, FunctionCalls
 from telbridge.sessions.deepgram.configuration import Carried, Configuration
-from telbridge.sessions.deepgram.neutral import ABILITIES, warnings, with_neutral
+from telbridge.sessions.deepgram.neutral import ABILITIES, misfits, warnings, with_neutral
 from telbridge.sessions.deepgram.replies import Replies, TurnFigures
 from telbridge.sessions.deepgram.settings import NAME, DeepgramSettings
 from telbridge.sessions.deepgram.updates import ACKS
@@ -89,6 +89,7 @@ class DeepgramVoiceAgent(ProtocolDefaults):
         self._access = Access(settings, opening.environ)
         self._state = State.CONNECTING
         self._greeting, self._greeted = before.greeting, before.greeted
+        self._follows_a_greeting = before.greeted
         self._asks = Asks(before.injections, before.notes)
         self._untold = self._configuration.first_notes(before.said, before.notes)
         self._calls = FunctionCalls()
@@ -137,6 +138,8 @@ class DeepgramVoiceAgent(ProtocolDefaults):
     def greet(self, greeting: Greeting) -> None:
         """Verbatim: spoken by the voice itself, past the model. Otherwise the text reaches the model as a
         user's turn. Either way it replaces the greeting of the settings."""
+        if greeting.is_default and self._configuration.greets:
+            return
         if not greeting.verbatim:
             self._greeted = True
             self._ask(f"The call has just been connected. {greeting.text}")
@@ -290,6 +293,8 @@ class DeepgramVoiceAgent(ProtocolDefaults):
         self._state = State.READY
         self._beat_ns = now_ns + BEAT_NS
         self._asks.ready(self._untold)
+        if self._follows_a_greeting and self._configuration.is_stored:
+            self._replies.mute_greeting()  # Its own, which no field can leave out.
         return [SessionReady(now_ns)]
 
     def _on_audio(self, octets: bytes, now_ns: int) -> list[AgentEvent]:
@@ -449,5 +454,6 @@ PROVIDER: Final = Provider(
     abilities=ABILITIES,
     formats="G.711 μ-law or A-law at 8 kHz both ways, untouched; linear PCM at 8 to 48 kHz",
     warnings=warnings,
+    misfits=misfits,
     embedded=lambda port: DeepgramSettings(url=f"ws://127.0.0.1:{port}/v1/agent/converse"),
 )

@@ -56,6 +56,7 @@ class Replies:
         self._dropped: _Reply | None = None
         """Cut by us, and the API is still at it."""
         self._closed_until_ns = 0
+        self._muted = False
 
     @property
     def is_open(self) -> bool:
@@ -64,7 +65,11 @@ class Replies:
 
     def is_gated(self, now_ns: int) -> bool:
         """Whether audio that comes now belongs to a reply that was cut."""
-        return now_ns < self._closed_until_ns
+        return self._muted or now_ns < self._closed_until_ns
+
+    def mute_greeting(self) -> None:
+        """What the API says first, before anything was asked of it, is not for the caller."""
+        self._muted = True
 
     def audio(self, octets: bytes, now_ns: int) -> list[AgentEvent]:
         """One binary message: whole samples of it."""
@@ -83,6 +88,8 @@ class Replies:
     def says(self, text: str, now_ns: int) -> list[AgentEvent]:
         """Words of the agent: of the reply that is open, of a cut one while its rest is dropped, of one
         just completed if they come behind all its audio; else they begin a reply."""
+        if self._muted:
+            return []
         before = self._before
         if before is not None and (self.is_gated(now_ns) or (self._open is None and not before.said)):
             return [before.says(text)]
@@ -93,10 +100,12 @@ class Replies:
         """The API is at something new, so what comes now is no rest of a cut reply."""
         self._closed_until_ns = 0
         self._before = None
+        self._muted = False
 
     def audio_done(self) -> list[AgentEvent]:
         """All audio of the reply was sent. One that we cut ourselves ends with it, unheard."""
         if self._open is None:
+            self._muted = False
             if self._closed_until_ns == _FOREVER:
                 self._closed_until_ns = 0
             return self._end_dropped()
@@ -106,7 +115,9 @@ class Replies:
         """The API stopped its reply, also one that we had cut before. `rest_is_heard`: what came of it is
         played all the same."""
         if self._open is None:
-            self._closed_until_ns = min(self._closed_until_ns, now_ns + LATE_NS)
+            until_ns = _FOREVER if self._muted else self._closed_until_ns
+            self._muted = False
+            self._closed_until_ns = min(until_ns, now_ns + LATE_NS)
             return self._end_dropped()
         self._closed_until_ns = now_ns + LATE_NS
         return self._close(ReplyStatus.CANCELLED, tail=rest_is_heard)
@@ -120,7 +131,9 @@ class Replies:
 
     def spoken_over(self, now_ns: int) -> None:
         """The API was told to say something else at once: only what is in flight is still dropped."""
-        self._closed_until_ns = min(self._closed_until_ns, now_ns + IN_FLIGHT_NS)
+        until_ns = _FOREVER if self._muted else self._closed_until_ns
+        self._muted = False
+        self._closed_until_ns = min(until_ns, now_ns + IN_FLIGHT_NS)
 
     def _end_dropped(self) -> list[AgentEvent]:
         """The API is done with the reply that we cut, or at another one."""

@@ -15,7 +15,7 @@ from telbridge.call.ports import UpdateImpossible
 from telbridge.dialplan.vocabulary import Json, NeutralSettings, TurnDetection
 from telbridge.sessions.openai.parts import ChosenFunction, ChosenMcp, FunctionTool, McpTool
 from telbridge.sessions.openai.settings import OpenAISettings, ServerVad
-from telbridge.sessions.provider import Ability, Lock, Support, Way, deep_merged, merged
+from telbridge.sessions.provider import Ability, Lock, Support, Way, deep_merged, impossible, merged
 
 MAX_OUTPUT_TOKENS: Final = 4096
 
@@ -55,8 +55,8 @@ ABILITIES: Final = {
     Ability.TURN_EAGERNESS: Support(Way.NATIVE, "turn_detection.eagerness, semantic_vad only"),
     Ability.BARGE_IN: Support(Way.NATIVE, "turn_detection.interrupt_response"),
     Ability.NOISE_REDUCTION: Support(Way.NATIVE, "audio.input.noise_reduction"),
-    Ability.ECHO_CANCELLATION: Support(Way.IMPOSSIBLE, "the API has none over a WebSocket"),
-    Ability.TEMPERATURE: Support(Way.IMPOSSIBLE, "the API has had no temperature since its GA shape"),
+    Ability.ECHO_CANCELLATION: impossible(Ability.ECHO_CANCELLATION),
+    Ability.TEMPERATURE: impossible(Ability.TEMPERATURE),
     Ability.MAX_OUTPUT_TOKENS: Support(Way.NATIVE, f"max_output_tokens, at most {MAX_OUTPUT_TOKENS}"),
     Ability.REASONING_EFFORT: Support(Way.NATIVE, "reasoning.effort, gpt-realtime-2 models only"),
     Ability.TOOLS: Support(Way.NATIVE, "tools"),
@@ -66,7 +66,7 @@ ABILITIES: Final = {
         Lock.CONNECT,
     ),
     Ability.USER_PROFILE: Support(Way.EMULATED, "a line of the instructions"),
-    Ability.MEMORY_ID: Support(Way.IMPOSSIBLE, "the API keeps nothing from one session to the next"),
+    Ability.MEMORY_ID: impossible(Ability.MEMORY_ID),
     Ability.TAGS: Support(Way.NATIVE, "tracing.metadata, which switches tracing on", Lock.START),
     Ability.MODALITIES: Support(Way.NATIVE, "output_modalities; audio brings the words as well"),
     Ability.IDLE_TIMEOUT: Support(
@@ -82,7 +82,7 @@ ABILITIES: Final = {
     Ability.REPORT_HEARD: Support(Way.NATIVE, "conversation.item.truncate, for each audio item"),
     Ability.CALLER_TRANSCRIPT: Support(Way.NATIVE, "audio.input.transcription, billed separately"),
     Ability.AGENT_TRANSCRIPT: Support(Way.NATIVE, "response.output_audio_transcript.done"),
-    Ability.LATENCY: Support(Way.IMPOSSIBLE, "the API tells none"),
+    Ability.LATENCY: impossible(Ability.LATENCY),
     Ability.RESUME: Support(Way.EMULATED, "a new session that is told what was said"),
 }
 
@@ -103,15 +103,25 @@ def with_neutral(settings: OpenAISettings, neutral: NeutralSettings) -> OpenAISe
     return OpenAISettings.model_validate(tree)
 
 
+def misfits(settings: OpenAISettings | None, neutral: NeutralSettings) -> list[tuple[str, str]]:
+    """See `Provider.misfits`."""
+    own = settings or OpenAISettings()
+    changes, without_place = _changes(own, neutral, may_choose="turn_detection" not in own.model_fields_set)
+    return [(key, _no_place(changes)) for key in without_place]
+
+
+def _no_place(changes: Json) -> str:
+    mode = changes["turn_detection"]
+    return f"{mode['type']} has no such setting" if isinstance(mode, dict) else "turn detection is off"
+
+
 def changed(
     settings: OpenAISettings, neutral: NeutralSettings, vendor: Json, *, spoken: bool
 ) -> OpenAISettings:
     """The settings after an update. UpdateImpossible for what cannot be asked of the running session."""
     changes, without_place = _changes(settings, neutral, may_choose=True)
     if without_place:
-        mode = changes["turn_detection"]
-        why = f"{mode['type']} has no such setting" if isinstance(mode, dict) else "turn detection is off"
-        raise UpdateImpossible(without_place[0], why)
+        raise UpdateImpossible(without_place[0], _no_place(changes))
     kept = [tool.model_dump() for tool in settings.tools if isinstance(tool, McpTool)]
     if "tools" in changes:
         changes["tools"] = [*changes["tools"], *kept]

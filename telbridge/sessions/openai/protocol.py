@@ -51,7 +51,7 @@ from telbridge.sessions.base import (
 from telbridge.sessions.credentials import SecretMissing
 from telbridge.sessions.openai.calls import Due, ToolCalls
 from telbridge.sessions.openai.items import denial, exactly, text_item, tool_output, truncations
-from telbridge.sessions.openai.neutral import ABILITIES, FORMATS, refusals, warnings, with_neutral
+from telbridge.sessions.openai.neutral import ABILITIES, FORMATS, misfits, refusals, warnings, with_neutral
 from telbridge.sessions.openai.opening import Opener, judge_close, judge_status
 from telbridge.sessions.openai.outbox import Outbox
 from telbridge.sessions.openai.replies import (
@@ -472,6 +472,7 @@ PROVIDER: Final = Provider(
     abilities=ABILITIES,
     formats=FORMATS,
     warnings=warnings,
+    misfits=misfits,
     embedded=lambda port: OpenAISettings(
         url=f"ws://127.0.0.1:{port}/v1/realtime", model="telbridge-local", transcription=Transcription()
     ),

@@ -294,9 +294,9 @@ def test_a_verbatim_greeting_is_part_of_the_first_update():
     assert session.sent() == []
 
 
-def test_a_greeting_among_the_settings_wins():
+def test_a_greeting_among_the_settings_wins_over_one_that_nobody_asked_for():
     session = Session(ready=False, greeting="Good day.")
-    session.protocol.greet(Greeting("Hello."))
+    session.protocol.greet(Greeting(is_default=True, text="Hello."))
     assert session.connects()[0]["session"]["greeting"] == "Good day."
 
 
