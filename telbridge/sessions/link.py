@@ -33,6 +33,7 @@ WAIT_MAX_S: Final = 10.0
 
 _DATA: Final = (WSMsgType.TEXT, WSMsgType.BINARY)
 _ALIVE: Final = (*_DATA, WSMsgType.PING, WSMsgType.PONG)
+RENEWED: Final = SessionEnd(Ending.AGENT_LOST, "renewed before its longest time", may_reconnect=True)
 CLOSED_BY_US: Final = SessionEnd(Ending.AGENT_HUNG_UP, "closed by us")
 
 _NORMAL: Final = 1000
@@ -113,6 +114,10 @@ class Link:
         """`run` then returns AGENT_HUNG_UP with the detail "closed by us"."""
         self._by_us = self._end is None
         self._finish(CLOSED_BY_US)
+
+    def give_up_for_a_new_one(self) -> None:
+        """`run` then returns RENEWED."""
+        self._finish(RENEWED)
 
     # ------------------------------------------------------------ the run
 

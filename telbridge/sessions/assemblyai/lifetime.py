@@ -18,6 +18,8 @@ class Lifetime:
 
     def __init__(self) -> None:
         self._expires_ns: int | None = None
+        self.is_ending = False
+        """It was told: this session is not worth resuming."""
 
     def begin(self, ready: Json, now_ns: int) -> None:
         """session.ready."""
@@ -32,8 +34,8 @@ class Lifetime:
         if self._expires_ns is None or self._expires_ns - now_ns > EXPIRY_NOTICE_S * 1e9:
             return []
         left_s = (self._expires_ns - now_ns) / 1e9
-        self._expires_ns = None
-        return [SessionExpiring(max(0.0, left_s))]
+        self._expires_ns, self.is_ending = None, True
+        return [SessionExpiring(max(0.0, left_s), of_age=True)]
 
 
 def lifetime_s(ready: Json) -> float | None:

@@ -116,7 +116,8 @@ class AssemblyAIVoiceAgent(ProtocolDefaults):
         # What was never spoken still is to be.
         self._greeting = None if self._fate.ever_ready else before._greeting
         self._greeting_asked = before._greeting_asked and not self._fate.ever_ready
-        if before._fate.ready and not before._fate.fault and self._settings.resume:
+        lives = before._fate.ready and not before._fate.fault and not before._lifetime.is_ending
+        if lives and self._settings.resume:
             self._resume_id = before._session_id
         self._held = [*before._held]
 

@@ -60,9 +60,8 @@ _APPEND_HEAD: Final = b'{"type":"input_audio_buffer.append","audio":"'
 _APPEND_TAIL: Final = b'"}'
 
 _LONGEST_SESSION_S: Final = 60 * 60
-_NOTICE_S: Final = 60
-"""So long before the end of the longest session it is told. `session.expires_at` is a wall clock's time,
-which a protocol does not have; it names the same end."""
+_NOTICE_S: Final = 60.0
+"""So long before the end of the longest session it is told; `session.expires_at` names it."""
 
 
 class AzureVoiceLive(ProtocolDefaults):
@@ -91,6 +90,8 @@ class AzureVoiceLive(ProtocolDefaults):
         self._outbox = Outbox([said_item(one) for one in said])
         self._conversation = Conversation(self._outbox, self._formats.downlink, after=after)
         self._notice_ns: int | None = None
+        self._left_s = 0.0
+        """At the notice."""
         self._handlers = self._make_handlers()
 
     @property
@@ -179,7 +180,7 @@ class AzureVoiceLive(ProtocolDefaults):
         if self._notice_ns is None or now_ns < self._notice_ns:
             return []
         self._notice_ns = None
-        return [SessionExpiring(float(_NOTICE_S))]
+        return [SessionExpiring(self._left_s, of_age=True)]
 
     # ------------------------------------------------------------ from the API
 
@@ -222,7 +223,10 @@ class AzureVoiceLive(ProtocolDefaults):
 
     def _on_session_created(self, fields: Json, now_ns: int) -> list[AgentEvent]:
         self._move(Step.CREATED)
-        self._notice_ns = now_ns + (_LONGEST_SESSION_S - _NOTICE_S) * 1_000_000_000
+        expires_at = optional_table(fields, "session").get("expires_at")
+        life_s = self._opening.lifetime_s(expires_at, _LONGEST_SESSION_S)
+        self._left_s = min(_NOTICE_S, life_s)
+        self._notice_ns = now_ns + int((life_s - self._left_s) * 1e9)
         event_id = self._outbox.next_event_id()
         session = self._updates.first(event_id)
         self._outbox.write({"type": "session.update", "event_id": event_id, "session": session})

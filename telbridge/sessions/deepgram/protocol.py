@@ -44,7 +44,7 @@ from telbridge.sessions.deepgram.neutral import ABILITIES, misfits, warnings, wi
 from telbridge.sessions.deepgram.replies import Replies, TurnFigures
 from telbridge.sessions.deepgram.settings import NAME, DeepgramSettings
 from telbridge.sessions.deepgram.updates import ACKS
-from telbridge.sessions.provider import Provider, refuse_locked_neutral
+from telbridge.sessions.provider import Provider, refuse_locked_neutral, refuse_misfits
 from telbridge.sessions.wire import Malformed, optional_text, parse, text
 
 BEAT_NS: Final = 4_000_000_000
@@ -199,6 +199,7 @@ class DeepgramVoiceAgent(ProtocolDefaults):
     def update(self, neutral: NeutralSettings, vendor: Json) -> None:
         spoken = self._replies.last_id > 0
         refuse_locked_neutral(PROVIDER, neutral, spoken=spoken)
+        refuse_misfits(PROVIDER, neutral, self._configuration.settings)
         wanted = self._configuration.change(
             neutral,
             vendor,
@@ -382,7 +383,7 @@ class DeepgramVoiceAgent(ProtocolDefaults):
     def _on_warning(self, fields: Json, now_ns: int) -> list[AgentEvent]:
         code, message = _complaint(fields)
         if code == "MAXIMUM_SESSION_LENGTH_APPROACHING":
-            return [SessionExpiring(EXPIRY_WARNING_S)]
+            return [SessionExpiring(EXPIRY_WARNING_S, of_age=True)]
         return [AgentWarning(code, message)]
 
     def _on_error(self, fields: Json, now_ns: int) -> list[AgentEvent]:

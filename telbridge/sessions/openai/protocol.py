@@ -86,8 +86,8 @@ _HOPELESS: Final = frozenset({"invalid_api_key", "insufficient_quota"})
 """Errors after which another connection would fare no better."""
 
 _LONGEST_SESSION_S: Final = 60 * 60
-_NOTICE_S: Final = 60
-"""So long before the end of the longest session it is told. The API's `expires_at` is a wall clock's time."""
+_NOTICE_S: Final = 60.0
+"""So long before the end of the longest session it is told."""
 
 
 class OpenAIRealtime(ProtocolDefaults):
@@ -117,6 +117,8 @@ class OpenAIRealtime(ProtocolDefaults):
         self._tool_calls = ToolCalls()
         self._spoken = False
         self._notice_ns: int | None = None
+        self._left_s = 0.0
+        """At the notice."""
         self._handlers = self._make_handlers()
 
     @property
@@ -205,7 +207,7 @@ class OpenAIRealtime(ProtocolDefaults):
         if self._notice_ns is None or now_ns < self._notice_ns:
             return []
         self._notice_ns = None
-        return [SessionExpiring(_NOTICE_S)]
+        return [SessionExpiring(self._left_s, of_age=True)]
 
     def _render(self, settings: OpenAISettings) -> Json:
         return session_object(settings, self._formats, self._opening.environ)
@@ -267,8 +269,10 @@ class OpenAIRealtime(ProtocolDefaults):
 
     def _on_session_created(self, fields: Json, now_ns: int) -> list[AgentEvent]:
         self._move(Step.CREATED)
-        if optional_table(fields, "session").get("expires_at"):
-            self._notice_ns = now_ns + (_LONGEST_SESSION_S - _NOTICE_S) * 1_000_000_000
+        if expires_at := optional_table(fields, "session").get("expires_at"):
+            life_s = self._opening.lifetime_s(expires_at, _LONGEST_SESSION_S)
+            self._left_s = min(_NOTICE_S, life_s)
+            self._notice_ns = now_ns + int((life_s - self._left_s) * 1e9)
         self._outbox.configure()
         return []
 

@@ -965,14 +965,17 @@ def test_a_session_is_told_to_expire_a_minute_before_it_does(now, expires):
     session.connects()
     assert session.is_ready(timestamp=now, expires_at=expires) == [SessionReady(NOW_NS)]
     assert session.protocol.deadline_ns() == NOW_NS + (3595 - 60) * SECOND
-    assert session.waits(3_595_000) == [SessionExpiring(60.0)]
+    assert session.waits(3_595_000) == [SessionExpiring(60.0, of_age=True)]
     assert session.protocol.deadline_ns() is None
 
 
 def test_a_session_that_is_short_is_told_to_expire_at_once():
     session = Session(ready=False)
     session.connects()
-    assert session.is_ready(timestamp=100, expires_at=120) == [SessionReady(NOW_NS), SessionExpiring(20.0)]
+    assert session.is_ready(timestamp=100, expires_at=120) == [
+        SessionReady(NOW_NS),
+        SessionExpiring(20.0, of_age=True),
+    ]
 
 
 # ---------------------------------------------------------------- carrying on

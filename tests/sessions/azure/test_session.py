@@ -730,7 +730,7 @@ def test_the_longest_session_is_told_a_minute_before():
     due = NOW_NS + HOUR_NS - 60 * 10**9
     assert agent.protocol.deadline_ns() == due
     assert agent.protocol.time_passed(now_ns=due - 1) == []
-    assert agent.protocol.time_passed(now_ns=due) == [SessionExpiring(60.0)]
+    assert agent.protocol.time_passed(now_ns=due) == [SessionExpiring(60.0, of_age=True)]
     assert agent.protocol.deadline_ns() is None
     assert agent.protocol.time_passed(now_ns=due + 1) == []
 

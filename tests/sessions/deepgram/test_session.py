@@ -620,7 +620,7 @@ def test_the_end_of_a_session_for_its_age_is_told_five_minutes_before():
     expiring = DeepgramSession().receives(
         "Warning", code="MAXIMUM_SESSION_LENGTH_APPROACHING", description=""
     )
-    assert expiring == [SessionExpiring(300.0)]
+    assert expiring == [SessionExpiring(300.0, of_age=True)]
 
 
 @pytest.mark.parametrize("kind", ["EndOfTurnMaybe", "x" * 5000])

@@ -290,7 +290,7 @@ def test_the_longest_session_is_told_a_minute_before_its_end(openai_session):
     due_ns = agent.protocol.deadline_ns()
     assert due_ns == NOW_NS + 59 * 60 * 1_000_000_000
     assert agent.protocol.time_passed(now_ns=due_ns - 1) == []
-    assert agent.protocol.time_passed(now_ns=due_ns) == [SessionExpiring(60)]
+    assert agent.protocol.time_passed(now_ns=due_ns) == [SessionExpiring(60, of_age=True)]
     assert agent.protocol.deadline_ns() is None
     assert agent.protocol.time_passed(now_ns=due_ns) == []
 
