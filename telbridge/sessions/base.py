@@ -27,6 +27,15 @@ class ConnectRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """A vendor's limit of requests in a time, kept by all sessions of this process together."""
+
+    name: str
+    """No secret."""
+    every_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class HttpRequest:
     """What some APIs want before the WebSocket (a token, a session) or after it."""
 
@@ -35,7 +44,9 @@ class HttpRequest:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     json: Json | None = field(default=None, repr=False)
     after_s: float = 0.0
-    """Wait so long first (Retry-After, a vendor's rate limit)."""
+    """Wait so long first (Retry-After)."""
+    pace: Pace | None = None
+    """It takes its turn among all requests of this name."""
 
 
 @dataclass(frozen=True, slots=True)

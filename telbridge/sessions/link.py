@@ -15,6 +15,7 @@ from structlog.typing import FilteringBoundLogger
 
 from telbridge.call.events import AgentError, AgentEvent, Ending, SessionEnd, SessionReady
 from telbridge.sessions.base import AgentProtocol, ConnectRequest, HttpRequest
+from telbridge.sessions.pacing import EVERYBODY
 from telbridge.sessions.websocket import UPLINK_MAX_MS, AgentSocket, Outgoing
 
 BEAT_S: Final = 5.0
@@ -151,6 +152,9 @@ class Link:
 
     async def _ask(self, request: HttpRequest) -> tuple[int | None, dict[str, str], bytes]:
         wait_s = min(request.after_s, WAIT_MAX_S)
+        if request.pace is not None:
+            now_s = asyncio.get_running_loop().time()
+            wait_s += EVERYBODY.turn(request.pace, now_s + wait_s, at_most_s=WAIT_MAX_S - wait_s)
         try:
             async with asyncio.timeout(wait_s + self._patience.connect_s) as self._deadline:
                 await asyncio.sleep(wait_s)

@@ -9,6 +9,7 @@ of older tokens are those seen live by others, so reading is tolerant throughout
 from __future__ import annotations
 
 import binascii
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -18,13 +19,16 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from telbridge.call.events import Ending, SessionEnd
 from telbridge.dialplan.vocabulary import Json
-from telbridge.sessions.base import ConnectRequest, HttpRequest
+from telbridge.sessions.base import ConnectRequest, HttpRequest, Pace
 from telbridge.sessions.companion.settings import CompanionSettings
 from telbridge.sessions.credentials import revealed
 from telbridge.sessions.endings import remedies
 from telbridge.sessions.provider import deep_merged
 from telbridge.sessions.wire import Malformed, optional_table, optional_text, parse, text
 
+CREATE_EVERY_S: Final = 1.0
+"""One session a second for each key, says the vendor (skills/troubleshoot-omniagent, September 2026; one in
+5 s a month before). A 429 that comes all the same is obeyed; other processes use the same key."""
 MOST_TRIES: Final = 4
 MOST_WAIT_S: Final = 10.0
 """A caller hears it ringing: who is told to wait longer than that ends at once."""
@@ -101,6 +105,11 @@ def _drop_empty(tree: Json, *path: str) -> None:
             del table[path[depth - 1]]
 
 
+def _pace(api_key: str) -> Pace:
+    """Of all sessions that a key creates, whichever way."""
+    return Pace("companion " + hashlib.sha256(api_key.encode()).hexdigest()[:16], CREATE_EVERY_S)
+
+
 class Creation:
     """The POST with its tries, until there is an address or an end."""
 
@@ -114,6 +123,7 @@ class Creation:
             "ws-connections" if agent_id is None else f"agents/{quote(agent_id, safe='')}/connections"
         )
         self._headers = {} if api_key is None else {"X-Api-Key": api_key}
+        self._pace = None if api_key is None else _pace(api_key)
         self._stagger_s = stagger_s
         self._tries = 0
         self._wait_s = 0.0
@@ -127,7 +137,8 @@ class Creation:
         if self._result is not None:
             return self._result
         self.asked = True
-        return HttpRequest("POST", f"{self._base}/{self._path}", self._headers, body, self._wait_s)
+        address = f"{self._base}/{self._path}"
+        return HttpRequest("POST", address, self._headers, body, self._wait_s, self._pace)
 
     def deletion(self) -> HttpRequest | None:
         """The DELETE that frees the session's place at the API."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -125,3 +126,29 @@ async def test_a_call_through_the_shell():
     ]
     assert vendor.deleted == ["conn_2", "conn_3"]
     assert vendor.commands[-1] == {"type": "set_settings", "data": {"temperature": 0.2}}
+
+
+async def test_creations_of_one_key_keep_the_vendors_pace(monkeypatch):
+    monkeypatch.setattr("telbridge.sessions.companion.opening.CREATE_EVERY_S", 0.2)
+    vendor, came = Vendor(), []
+    vendor.bodies.append({})  # Nobody is refused.
+
+    async def create(request: web.Request) -> web.Response:
+        came.append(asyncio.get_running_loop().time())
+        return web.Response(status=400)
+
+    monkeypatch.setattr(vendor, "create", create)
+    async with serving(vendor), make_http_session() as http:
+        settings = CompanionSettings.model_validate(
+            {"url": f"http://127.0.0.1:{vendor.port}", "companionId": "c", "api_key": {"env": "PACED"}}
+        )
+        opening = Opening("call", PCMU_8K, {"PACED": "key-of-this-test"})
+        calls = [
+            AgentConnection(PROVIDER.open(settings, opening), http, log=structlog.get_logger()).run(
+                lambda event: None
+            )
+            for _ in range(3)
+        ]
+        await asyncio.gather(*calls)
+    assert all(later - earlier > 0.15 for earlier, later in itertools.pairwise(sorted(came)))
+    assert len(came) == 3
