@@ -202,7 +202,7 @@ class AgentConnection:
         while (
             self._link.ready
             and end.may_reconnect
-            and losses < LOSSES
+            and (losses < LOSSES or end is RENEWED)
             and not self._closing.is_set()
             and self._hand_over()
         ):
