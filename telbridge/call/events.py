@@ -183,6 +183,8 @@ class SessionExpiring:
     """The API will end the session by itself, for its age or for silence."""
 
     in_s: float
+    of_age: bool = False
+    """No session lives longer: the connection takes a new one in time, at a quiet moment."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,9 @@ class Greeting:
 
     text: str
     verbatim: bool = True
+    is_default: bool = False
+    """Nobody asked for this one: a greeting among the provider's own settings is said in its place. One that
+    was asked for replaces it."""
 
 
 class TextRole(Enum):
