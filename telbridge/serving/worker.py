@@ -78,6 +78,7 @@ class Worker:
             background = [
                 asyncio.create_task(self._sessions.keep_secrets_fresh()),
                 asyncio.create_task(self.dialplans.watch()),
+                asyncio.create_task(self._world.prepare(needs_voice=self.dialplans.needs_voice)),
             ]
             try:
                 await ingress.start()
