@@ -22,8 +22,6 @@ from telbridge.dialplan.mistakes import DialplanErrors, Finding, Mistake, dotted
 from telbridge.dialplan.model import Dialplan, Session, Shared
 from telbridge.dialplan.plan import Plan, resolved
 
-DEFAULT: Final = Path(__file__).parent.parent / "assets" / "receptionist.toml"
-"""What `telbridge serve` uses when it is given no dialplans: dialplans/receptionist.toml, in the package."""
 LARGEST: Final = 1_000_000
 """Bytes of one file."""
 DEEPEST: Final = 40

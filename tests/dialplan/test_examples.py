@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 
 from telbridge.dialplan import orders
-from telbridge.dialplan.loader import DEFAULT, load
+from telbridge.dialplan.loader import load
 from telbridge.sessions.dialplan_agents import DialplanAgents
 from telbridge.sessions.providers import PROVIDERS
 from tests.dialplan.line import Line, kinds, only, said
@@ -69,10 +69,6 @@ class TestTogether:
 
 
 class TestReceptionist:
-    def test_it_comes_with_the_package(self) -> None:
-        assert DEFAULT.read_bytes() == (ROOT / "dialplans" / "receptionist.toml").read_bytes()
-        assert load(DEFAULT, DialplanAgents()).plans[0].name == "receptionist"
-
     def test_it_greets_and_knows_what_day_it_is(self) -> None:
         opening = SHELF.plan("receptionist").opening(facts(caller=""), MONDAY)
         assert opening.greeting_text == "Hello, this is telbridge. How can I help you?"
