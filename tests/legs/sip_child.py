@@ -88,6 +88,7 @@ class Child:
                 late()
             leg.send_dtmf("1", tone_ms=100, gap_ms=60)
             del self.legs[leg.facts.call_id]
+            self.media.pop(leg.facts.call_id, None)
 
     async def command(self, what: dict[str, Any]) -> None:
         match what["do"]:

@@ -60,7 +60,7 @@ class LegParts:
     clock: Callable[[], int]
     log: Any
     media_timeout_s: float
-    fixed_tone: bool
+    fixed_tone: bool = False
     """The library's telephone-events have one length."""
 
 
