@@ -108,6 +108,8 @@ class CallPlan:
     """What this call is to be; resolved before it starts."""
 
     script: Script
+    greeting_is_default: bool
+    """Nobody chose the greeting: one of the agent's own goes before it."""
     apology: bytes
     """Spoken by ourselves when the agent cannot be; in the leg's format."""
     filler: bytes
@@ -665,7 +667,8 @@ class Call:
         if chosen.wav is not None:
             self._greeting_wav = self._outside.recording(chosen.wav)
         elif opening.greeting_text:
-            self._greeting = Greeting(opening.greeting_text, verbatim=chosen.say is not None)
+            verbatim = chosen.say is not None
+            self._greeting = Greeting(opening.greeting_text, verbatim, self._plan.greeting_is_default)
 
     def _take_seat(self, session: Session) -> Seat:
         seat = Seat(session, self._leg.format, self._on_event)

@@ -235,4 +235,9 @@ def built_in(settings: Settings) -> Plan:
     return Plan("settings", "", version, Dialplan(**parts), session, {}, agents, call.agent)
 
 
+def is_built_in(plan: Plan) -> bool:
+    """Made by `built_in`: no file says it."""
+    return not plan.file
+
+
 _HANG_UP: Final = "End the phone call. Call it when the caller has said goodbye or wants to stop."

@@ -33,7 +33,7 @@ from telbridge.legs.sip.library import SipUnavailable
 from telbridge.ops import logging
 from telbridge.ops.records import RecordFile, record_of
 from telbridge.serving.apology import apology_path, filler_path
-from telbridge.serving.dialplans import Chosen, Dialplans
+from telbridge.serving.dialplans import Chosen, Dialplans, is_built_in
 from telbridge.serving.ingress import Ingress
 from telbridge.serving.messages import WorkerStart
 from telbridge.serving.outside import World, in_format
@@ -151,6 +151,7 @@ class Worker:
             self._sessions.of_call(leg.facts, self._http, call_log),
             CallPlan(
                 Script(plan, known, agent),
+                greeting_is_default=is_built_in(plan) and "greeting" not in self._settings.call.model_fields_set,
                 apology=in_format(words.apology, leg.format),
                 filler=in_format(words.filler, leg.format),
                 reply_timeout_s=self._settings.call.reply_timeout_s,

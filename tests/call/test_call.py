@@ -107,7 +107,7 @@ async def a_call(
 ) -> AsyncIterator[Scene]:
     leg, session = HandLeg(), session or HandSession()
     script = a_script(greets(greeting) + dialplan)
-    plan = CallPlan(script, SORRY, MOMENT, reply_timeout_s)
+    plan = CallPlan(script, False, SORRY, MOMENT, reply_timeout_s)
     log = structlog.get_logger().bind(call_id="c1")
     call = Call(leg, HandAgents(session), plan, HandOutside(), clock=leg.clock, log=log)
     scene = Scene(leg, session, call)

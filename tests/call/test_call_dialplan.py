@@ -69,7 +69,7 @@ async def played(
     for name, value in outside.items():
         setattr(world, name, value)
     agents = HandAgents(session, *(HandSession() for _ in range(others)))
-    plan = CallPlan(a_script(dialplan), SORRY, MOMENT, 60.0)
+    plan = CallPlan(a_script(dialplan), False, SORRY, MOMENT, 60.0)
     call = Call(leg, agents, plan, world, clock=leg.clock, log=structlog.get_logger())
     scene = Played(leg, session, call)
     scene.agents, scene.outside = agents, world

@@ -195,7 +195,7 @@ class Unacknowledged(HandLeg):
 
 def a_scene(leg: HandLeg, reply_timeout_s: float = 60.0) -> Scene:
     session = HandSession()
-    plan = CallPlan(a_script(greets("Hello.") + HANGS_UP), SORRY, MOMENT, reply_timeout_s)
+    plan = CallPlan(a_script(greets("Hello.") + HANGS_UP), False, SORRY, MOMENT, reply_timeout_s)
     log: Any = structlog.get_logger()
     call = Call(leg, HandAgents(session), plan, HandOutside(), clock=leg.clock, log=log)
     return Scene(leg, session, call)

@@ -29,10 +29,10 @@ DIALPLAN = """
 greeting = "Welcome."
 session.agent = "{provider}"
 session.instructions = "Be brief."
-{tools}
 keys.1 = {{ update.instructions = "Take an order." }}
 keys.2 = {{ update.turn_detection.silence_ms = 900 }}
 on.update_refused = {{ tag = "refused: {{{{ error }}}}" }}
+{tools}
 """
 TOOLS = """
 session.tools = []
@@ -133,7 +133,7 @@ async def test_a_new_version_is_for_new_calls_and_live_ones_hear_nothing(
         calls = [await phone.call(bridge.uri) for _ in range(3)]
         for call in calls:
             await call.wait_answered(10)
-        playing = [asyncio.create_task(call.play(bytes(64000))) for call in calls]
+        playing = [asyncio.ensure_future(call.play(bytes(64000))) for call in calls]
         plan.write_text('greeting = "One."\nkeys.1 = { tell = "what?" }\n')
         (mistake,) = await bridge.until_logged("dialplan_mistake")
         assert "tell" in mistake["what"]

@@ -35,6 +35,7 @@ def _plain(value: Any) -> Any:
 class Echo:
     def __init__(self, raise_after: int | None) -> None:
         self.last, self.frames, self.raise_after = bytes(320), 0, raise_after
+        self.taken = 0
 
     def uplink(self, frame: bytes | memoryview, now_ns: int) -> None:
         self.last, self.frames = bytes(frame), self.frames + 1
@@ -42,6 +43,7 @@ class Echo:
             raise RuntimeError("a bug of the test's")
 
     def downlink(self, now_ns: int) -> bytes:
+        self.taken += 1
         return self.last
 
 
@@ -49,6 +51,7 @@ class Child:
     def __init__(self, settings: SipSettings, manners: dict[str, Any]) -> None:
         self.settings, self.manners = settings, manners
         self.legs: dict[str, SipLeg] = {}
+        self.media: dict[str, Echo] = {}
         self.endpoint = self.new_endpoint()
 
     def new_endpoint(self) -> SipEndpoint:
@@ -65,7 +68,8 @@ class Child:
 
     def serve(self, leg: SipLeg) -> None:
         called = leg.facts.called
-        leg.attach(Echo(10 if called == "bug" else None), partial(self.on_event, leg))
+        media = self.media[leg.facts.call_id] = Echo(10 if called == "bug" else None)
+        leg.attach(media, partial(self.on_event, leg))
         leg.ring()
         if called.startswith("reject-"):
             leg.reject(int(called.removeprefix("reject-")))
@@ -84,6 +88,7 @@ class Child:
                 late()
             leg.send_dtmf("1", tone_ms=100, gap_ms=60)
             del self.legs[leg.facts.call_id]
+            self.media.pop(leg.facts.call_id, None)
 
     async def command(self, what: dict[str, Any]) -> None:
         match what["do"]:
@@ -94,6 +99,8 @@ class Child:
             case "send_dtmf":
                 timing = {"tone_ms": what.get("tone_ms", 100), "gap_ms": what.get("gap_ms", 60)}
                 self.legs[what["call"]].send_dtmf(what["digits"], **timing)
+            case "taken":
+                say("taken", call=what["call"], frames=self.media[what["call"]].taken)
             case "quality":
                 quality = self.legs[what["call"]].quality()
                 say("quality", call=what["call"], **(dataclasses.asdict(quality) if quality else {}))

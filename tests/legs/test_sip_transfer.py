@@ -196,3 +196,11 @@ async def test_we_may_hang_up_while_it_rings(bridge: Bridge) -> None:
         await event(bridge, "LegEnded", call=call_id, ending="agent_hung_up")
         await asyncio.sleep(0.4)  # the time-out of the transfer would come now
     assert names(bridge)[-1] == "LegEnded" and "TransferFailed" not in names(bridge)
+
+
+@pytest.mark.parametrize("status", [480, 486, 603])
+def test_what_a_dialplan_refuses_with_goes_out(bridge: Bridge, status: int) -> None:
+    bridge.mark()
+    with Caller(bridge, f"reject-{status}") as caller:
+        assert caller.invite()[0] == status
+    assert bridge.ended()["ending"] == "agent_hung_up"

@@ -214,7 +214,7 @@ async def line() -> tuple[SipLeg, HandPort, Ear]:
             fixed_tone=False,
         )
     )
-    leg._media, leg._state, leg._next_check_ns = ear, _State.TALKING, 1 << 62
+    leg._media, leg._state, leg._watch.next_look_ns = ear, _State.TALKING, 1 << 62
     port.buffer.extend([LOUD] * 6)
     for _ in range(WINDOW_TICKS):
         port.buffer.append(LOUD)

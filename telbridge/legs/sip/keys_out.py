@@ -21,7 +21,7 @@ MIN_GAP_MS: Final = 40
 MAX_KEYS: Final = 128
 FRAME_MS: Final = 20
 END_MS: Final = 3 * FRAME_MS
-"""RFC 4733 §2.5.1.4: the end of a key is sent three times, by the library in three frames."""
+"""RFC 4733 §2.5.1.4: the end of a key is sent three times, by the library in three frames: a gap's least."""
 FIXED_TONE_MS: Final = 200
 """Of a library before 2.16, whatever it is asked for."""
 ANSWER_S: Final = 5.0
@@ -59,12 +59,13 @@ class KeysOut:
         self._way, self._press, self._fixed_tone = way, press, fixed_tone
         self._jobs: deque[_Job] = deque()
         self._unanswered = 0
+        self._in_audio = False
         self._timer: asyncio.TimerHandle | None = None
 
     @property
-    def busy(self) -> bool:
-        """Keys are going out: no speech meanwhile, which the library would leave out for the tones."""
-        return bool(self._jobs)
+    def in_audio(self) -> bool:
+        """Keys go out in the place of audio: no speech meanwhile, the library would leave it out for them."""
+        return self._in_audio
 
     def send(self, digits: str, *, tone_ms: int, gap_ms: int) -> None:
         """Queue them behind what is going out."""
@@ -90,6 +91,7 @@ class KeysOut:
     def stop(self) -> None:
         """The leg is over: no event follows."""
         self._jobs.clear()
+        self._in_audio = False
         self._set_timer(None)
 
     def _step(self) -> None:
@@ -107,14 +109,14 @@ class KeysOut:
             self._set_timer(PAUSE_MS, self._step)
             return
         try:
-            busy_ms = self._press_one(key, job.tone_ms)
+            tone_ms = self._press_one(key, job.tone_ms)
         except CannotPress as error:
             self._fail(str(error))
         else:
-            self._set_timer(busy_ms + (job.gap_ms if job.keys else 0), self._step)
+            self._set_timer(tone_ms + (max(job.gap_ms, END_MS) if job.keys else END_MS), self._step)
 
     def _press_one(self, key: str, tone_ms: int) -> int:
-        """How long it takes, in ms."""
+        """How long it sounds, in ms."""
         way = self._way()
         if way is None:
             raise CannotPress("the peer takes neither telephone-events nor INFO")
@@ -125,7 +127,8 @@ class KeysOut:
         if self._fixed_tone:
             tone_ms = FIXED_TONE_MS
         self._press(key, way, tone_ms)
-        return tone_ms + END_MS
+        self._in_audio = True
+        return tone_ms
 
     def _done(self) -> None:
         self._finish(DtmfSent(self._clock()))
@@ -137,6 +140,7 @@ class KeysOut:
     def _finish(self, event: LegEvent) -> None:
         self._set_timer(None)
         self._jobs.popleft()
+        self._in_audio = False
         self._emit(event)
         if self._jobs:
             self._step()

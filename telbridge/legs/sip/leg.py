@@ -60,7 +60,7 @@ class LegParts:
     clock: Callable[[], int]
     log: Any
     media_timeout_s: float
-    fixed_tone: bool
+    fixed_tone: bool = False
     """The library's telephone-events have one length."""
 
 
@@ -202,7 +202,7 @@ class SipLeg:
                 and self._port.live
                 and not self._held
             ):
-                self._port.write(_SILENCE if self._keys_out.busy else self._media.downlink(now_ns))
+                self._port.write(_SILENCE if self._keys_out.in_audio else self._media.downlink(now_ns))
 
     def release(self) -> Any:
         """Hand out the pjsua2 call, to be destroyed; the leg keeps nothing of the library."""
