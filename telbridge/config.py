@@ -256,7 +256,7 @@ def _agent_mistakes(settings: Settings, file: str) -> Iterator[ConfigError]:
         required = [key for key, field in provider.settings.model_fields.items() if field.is_required()]
         yield ConfigError(file, name, "is missing", f"write [{name}] with {', '.join(required)}")
         return
-    for key, why in problems(provider, settings.session):
+    for key, why in problems(provider, settings.session, settings.vendor(name)):
         yield ConfigError(file, f"session.{key}", why, "remove it, or choose another call.agent")
     try:
         provider.with_neutral(settings.vendor(name), settings.session)

@@ -145,13 +145,13 @@ class Worker:
         plan = chosen.plan
         call_log.info("dialplan", name=plan.name, version=plan.version)
         agent = plan.sessions[""].agent or self._sessions.default
-        words = self._words
+        words, said = self._words, self._settings.call.model_fields_set
         return Call(
             leg,
             self._sessions.of_call(leg.facts, self._http, call_log),
             CallPlan(
                 Script(plan, known, agent),
-                greeting_is_default=is_built_in(plan) and "greeting" not in self._settings.call.model_fields_set,
+                greeting_is_default=is_built_in(plan) and "greeting" not in said,
                 apology=in_format(words.apology, leg.format),
                 filler=in_format(words.filler, leg.format),
                 reply_timeout_s=self._settings.call.reply_timeout_s,

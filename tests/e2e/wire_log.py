@@ -13,11 +13,11 @@ import aiohttp
 from aiohttp import WSMsgType, web
 from multidict import CIMultiDict, CIMultiDictProxy
 
-_OWN = frozenset({"host", "connection", "upgrade", "content-length", "transfer-encoding"})
+_OWN = frozenset({"connection", "upgrade", "content-length", "transfer-encoding"})
 
 
 class WireLog:
-    """A proxy in front of `target` (host:port)."""
+    """A proxy in front of `target` (host:port); it keeps the Host, so that our address is given out."""
 
     def __init__(self, target: str) -> None:
         self._target = target
