@@ -21,6 +21,7 @@ from telbridge.legs.sip.message import Invite, offered_codec, parse_invite
 from telbridge.legs.sip.peers import names_the_caller, peer_address, trunk_of
 from telbridge.legs.sip.ports import FRAME_MS, Way, choose_way, new_port
 from telbridge.legs.sip.settings import SipSettings
+from telbridge.legs.sip.slots import Slots
 from telbridge.legs.sip.stack import open_stack, verify_gate
 from telbridge.legs.sip.sweeper import BridgeSweeper
 from telbridge.legs.sip.tcp_filter import TcpFilter
@@ -76,6 +77,7 @@ class SipEndpoint:
         self._legs: dict[int, SipLeg] = {}
         self._refused: dict[int, Any] = {}
         self._dropped: list[int] = []
+        self._slots = Slots()
         self._draining = False
         self._emptied: asyncio.Event | None = None
         self._way: Way = "stream"
@@ -169,19 +171,19 @@ class SipEndpoint:
         codec = offered_codec(invite.offer) if invite.offer is not None else PCMU_8K
         if self._draining:
             self._counters.calls_refused_draining += 1
-            self._refuse(call, 503, RETRY_AFTER_S)
+            self._refuse(call, parameters.callId, 503, RETRY_AFTER_S)
         elif codec is None:
             self._counters.calls_refused_codec += 1
             self._log.info("sip_call_refused", status=488, why="neither PCMU nor PCMA offered")
-            self._refuse(call, 488)
+            self._refuse(call, parameters.callId, 488)
         elif self.live_calls >= self._max_calls:
             self._counters.calls_refused_full += 1
             self._log.warning("sip_call_refused", status=503, why="no free slot", max_calls=self._max_calls)
-            self._refuse(call, 503, RETRY_AFTER_S)
+            self._refuse(call, parameters.callId, 503, RETRY_AFTER_S)
         else:
             facts = _facts(invite, parameters.rdata.srcAddress, codec, self._settings)
             self._counters.calls_offered += 1
-            self._admit(call, facts)
+            self._admit(call, parameters.callId, facts)
 
     def call_rejected(self, parameters: Any) -> None:
         """The library refused by itself; 486 is its answer when all compiled slots are taken."""
@@ -203,7 +205,7 @@ class SipEndpoint:
 
     # ---------------------------------------------------------------- inside
 
-    def _admit(self, call: Any, facts: CallFacts) -> None:
+    def _admit(self, call: Any, slot: int, facts: CallFacts) -> None:
         leg = SipLeg(
             LegParts(
                 facts=facts,
@@ -220,15 +222,17 @@ class SipEndpoint:
         )
         call.watcher = leg
         self._legs[id(leg)] = leg
+        self._slots.take(slot, id(leg))
         try:
             self._on_call(leg)
         except Exception:  # noqa: BLE001 - the wall between calls
             self._bug("on_call")
             leg.end(Ending.INTERNAL_ERROR, status=500)
 
-    def _refuse(self, call: Any, status: int, retry_after_s: int | None = None) -> None:
+    def _refuse(self, call: Any, slot: int, status: int, retry_after_s: int | None = None) -> None:
         call.watcher = refused = _Refused(call, self._library.pj, self._refused_over)
         self._refused[id(refused)] = refused
+        self._slots.take(slot, id(refused))
         refused.answer(status, retry_after_s)
 
     def _refused_over(self, refused: _Refused) -> None:
@@ -261,9 +265,11 @@ class SipEndpoint:
         enough_ns = time.monotonic_ns() + EVENTS_AT_ONCE_NS
         while self._endpoint.libHandleEvents(0) > 0 and time.monotonic_ns() < enough_ns:
             pass
-        while self._dropped:
-            key = self._dropped.pop()
-            if gone := self._legs.pop(key, None) or self._refused.pop(key, None):
+        dropped, self._dropped = self._dropped, []
+        for key in reversed(dropped):  # The newest first: an older call may have had its slot.
+            if not self._slots.give_back(key):
+                self._dropped.append(key)
+            elif gone := self._legs.pop(key, None) or self._refused.pop(key, None):
                 # The last reference to the pjsua2 call goes here, outside its own callback.
                 gone.release()
         if self._emptied and not self._legs and not self._refused:
