@@ -38,8 +38,7 @@ async def measure() -> list[Figure]:
 
 async def _measure_build(agent: ScriptedAgent, build: Build) -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="telbridge-bench-") as folder:
-        plan = Path(folder, "keys.toml")
-        plan.write_text(_DIALPLAN, "utf-8")
+        plan = _written(Path(folder, "keys.toml"))
         async with (
             bridge_to(build, agent.url, dialplan=plan) as bridge,
             Softphone() as phone,
@@ -57,6 +56,11 @@ async def _measure_build(agent: ScriptedAgent, build: Build) -> list[Figure]:
         told(f"{name}: key to update p50", percentile(delays, 50), "ms"),
         told(f"{name}: key to update, longest", max(delays), "ms"),
     ]
+
+
+def _written(plan: Path) -> Path:
+    plan.write_text(_DIALPLAN, "utf-8")
+    return plan
 
 
 async def _row(call: CallHandle, session: Session) -> list[float]:
