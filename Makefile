@@ -29,8 +29,8 @@ lint: $(VENV)/.dev ## ruff and the import rule
 types: $(VENV)/.dev ## mypy --strict
 	$(BIN)/mypy
 
-unit: $(VENV)/.dev ## the tests alone
-	TELBRIDGE_REQUIRE_BUILT=$(TELBRIDGE_REQUIRE_BUILT) $(BIN)/pytest
+unit: $(VENV)/.dev ## the tests alone, three groups of them beside each other
+	TELBRIDGE_REQUIRE_BUILT=$(TELBRIDGE_REQUIRE_BUILT) scripts/run-tests.sh $(BIN)/pytest
 
 pjsua2: $(VENV)/.run ## build the pjsua2 without the cap of four calls (2 to 4 minutes, once a machine)
 	scripts/build-pjsua2.sh $(BIN)/python

@@ -294,6 +294,7 @@ class Call:
         self._downlink.utterances.began(event.reply)
         seat = self._seat
         if self._agent_muted or seat is None:
+            self._owed.nothing()
             return
         if not self._downlink.append(event.reply, seat.audio(event.reply, event.audio)):
             return

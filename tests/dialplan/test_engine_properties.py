@@ -144,7 +144,7 @@ class Watch:
             assert self.state.ended
             assert self.state.deadline_ns is None
         for index, one in enumerate(found):
-            if isinstance(one, orders.HangUp):
+            if isinstance(one, orders.HangUp) and not one.after_agent:
                 assert index == len(found) - 1, "something after hang-up"
                 self.hung_up = True
         if self.state.deadline_ns is not None:

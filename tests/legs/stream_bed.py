@@ -21,7 +21,7 @@ from telbridge.caller.streams.webhook import Account
 from telbridge.config import Settings
 from telbridge.legs.streams.leg import StreamLeg
 from telbridge.serving.ingress import Ingress
-from tests.call.sides import HandSession
+from tests.call.sides import HandAgents, HandOutside, HandSession, a_script
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 PATIENCE_S = 5.0
@@ -39,8 +39,9 @@ class Side:
     def __init__(self, leg: StreamLeg) -> None:
         self.leg = leg
         self.session = HandSession(PCMU_8K, PCMU_8K)
-        plan = CallPlan(greeting=None, apology=b"", filler=b"", reply_timeout_s=60)
-        self.call = Call(leg, self.session, plan, clock=time.monotonic_ns, log=structlog.get_logger())
+        plan = CallPlan(a_script(), False, apology=b"", filler=b"", reply_timeout_s=60)
+        agents, clock = HandAgents(self.session), time.monotonic_ns
+        self.call = Call(leg, agents, plan, HandOutside(), clock=clock, log=structlog.get_logger())
         self.task: asyncio.Task[CallSummary] = asyncio.create_task(self.call.run())
         self._replies = 0
 
