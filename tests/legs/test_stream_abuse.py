@@ -329,6 +329,7 @@ async def test_a_broken_message_ends_its_own_call_and_no_other(message: str, cod
             await socket.send_str(message)
         except ConnectionError:
             assert len(message) > 1_000_000  # It was not even read to its end.
+            await socket.close()
         else:
             assert (await closed(socket))[0] == code
         summary = await they.bed.sides[-1].summary()

@@ -12,10 +12,9 @@ import pytest
 
 from telbridge.audio.formats import PCM_8K, PCMU_8K
 from telbridge.audio.g711 import pcm16_to_ulaw
-from telbridge.call.call import CallPlan
 from telbridge.call.events import AgentAudio, Ending, ReplyAudioDone, ReplyId
 from telbridge.caller.streams.call import StreamCall
-from telbridge.serving.worker import in_format
+from telbridge.serving.outside import in_format
 from tests.legs.stream_bed import StreamBed, stream_bed, until
 
 MS = 8
@@ -232,9 +231,8 @@ async def test_the_record_of_a_call_tells_the_round_trip_and_what_twilio_threw_a
 
 def test_words_of_our_own_are_in_the_format_of_the_leg() -> None:
     words = b"\x01\x10" * 800
-    plan = CallPlan(greeting=None, apology=words, filler=words, reply_timeout_s=1)
-    assert in_format(plan, PCMU_8K).apology == pcm16_to_ulaw(words)
-    assert in_format(plan, PCM_8K).filler == words
+    assert in_format(words, PCMU_8K) == pcm16_to_ulaw(words)
+    assert in_format(words, PCM_8K) == words
 
 
 async def test_a_peer_that_wants_silence_gets_an_unbroken_stream() -> None:
