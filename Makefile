@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 BENCH  ?=
+DIALPLANS ?= dialplans/receptionist.toml
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run demo test lint types unit pjsua2 bench clean
@@ -12,8 +13,8 @@ help: ## this list
 
 setup: $(VENV)/.run ## the virtual environment with what `make run` needs
 
-run: $(VENV)/.run ## answer calls on SIP port 5060 (UDP and TCP)
-	$(BIN)/telbridge serve
+run: $(VENV)/.run ## answer calls on SIP port 5060 (UDP and TCP) with dialplans/receptionist.toml
+	TELBRIDGE__DIALPLANS__FOLDER=$(DIALPLANS) $(BIN)/telbridge serve
 
 demo: $(VENV)/.run ## start everything, place a call that holds a short conversation, print what was said and when
 	$(BIN)/telbridge demo
@@ -28,8 +29,8 @@ lint: $(VENV)/.dev ## ruff and the import rule
 types: $(VENV)/.dev ## mypy --strict
 	$(BIN)/mypy
 
-unit: $(VENV)/.dev ## the tests alone
-	TELBRIDGE_REQUIRE_BUILT=$(TELBRIDGE_REQUIRE_BUILT) $(BIN)/pytest
+unit: $(VENV)/.dev ## the tests alone, three groups of them beside each other
+	TELBRIDGE_REQUIRE_BUILT=$(TELBRIDGE_REQUIRE_BUILT) scripts/run-tests.sh $(BIN)/pytest
 
 pjsua2: $(VENV)/.run ## build the pjsua2 without the cap of four calls (2 to 4 minutes, once a machine)
 	scripts/build-pjsua2.sh $(BIN)/python

@@ -11,15 +11,17 @@ import traceback
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from bench import capacity, cpu, echo, interruption, monologue, speech
+from bench import capacity, cpu, echo, interruption, keys, monologue, speech, streams
 from bench.figures import Figure, show, store
 
 SECTIONS: Final[dict[str, Callable[[], Awaitable[list[Figure]]]]] = {
     "echo": echo.measure,
     "cpu": cpu.measure,
     "interruption": interruption.measure,
+    "keys": keys.measure,
     "monologue": monologue.measure,
     "capacity": capacity.measure,
+    "streams": streams.measure,
     "speech": speech.measure,
 }
 

@@ -44,15 +44,20 @@ async def echo_bridge(build: Build) -> AsyncIterator[Bridge]:
 
 @asynccontextmanager
 async def bridge_to(
-    build: Build, url: str, audio: Literal["g711", "pcm24k"] = "g711"
+    build: Build,
+    url: str,
+    audio: Literal["g711", "pcm24k"] = "g711",
+    *,
+    dialplan: Path | None = None,
 ) -> AsyncIterator[Bridge]:
     """A bridge whose agent is an OpenAI Realtime server at `url`; the key it shows opens nothing."""
+    extra = {"dialplans": {"folder": str(dialplan)}} if dialplan is not None else {}
     with tempfile.NamedTemporaryFile("w", suffix=".key") as key:
         key.write("no-secret")
         key.flush()
         session = {"url": url, "audio": audio, "api_key": f'{{ file = "{key.name}" }}'}
         async with bridge(
-            build, {"call": {"agent": "openai_realtime"}, "openai_realtime": session}
+            build, {"call": {"agent": "openai_realtime"}, "openai_realtime": session, **extra}
         ) as running:
             yield running
 

@@ -45,6 +45,8 @@ class Session:
     socket: web.WebSocketResponse
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     replies: dict[str, Reply] = field(default_factory=dict)
+    updates: asyncio.Queue[tuple[int, dict[str, Any]]] = field(default_factory=asyncio.Queue)
+    """Sessions that were asked for, the first one too, with their monotonic time in ns."""
     _numbers: count[int] = field(default_factory=lambda: count(1))
 
     async def say(self, audio: bytes, *, finish: bool = True) -> Reply:
@@ -91,8 +93,9 @@ class Session:
     async def _receive(self, text: str) -> None:
         if text.startswith('{"type":"input_audio_buffer.append"'):
             return
-        message = json.loads(text)
+        at_ns, message = time.monotonic_ns(), json.loads(text)
         if message["type"] == "session.update":
+            self.updates.put_nowait((at_ns, message["session"]))
             await self._send("session.updated", session=message["session"])
             self.ready.set()
         elif message["type"] == "conversation.item.truncate":

@@ -24,8 +24,14 @@ them in the same words stands in `[session]`; each has a section of its own for 
 session takes, by the vendor's names. A vendor setting that is set wins over a neutral one. `raw` passes
 what is newer than this version. `telbridge check` refuses what an API cannot do.
 
+What the call begins with is `call.greeting`: it is said in place of a greeting in the API's own section.
+The default of `call.greeting` is not: where nobody wrote one, the section's is said. Text that joins the
+conversation never interrupts the agent. An agent on this machine (`ws://127.0.0.1 …`) gets only a key that
+the section names.
+
 A connection to an API that broke is made again at once, with the conversation so far; after 0.3 s the
-caller hears "One moment, please".
+caller hears "One moment, please". A session that will soon be too old for its API is left for a new one at a
+quiet moment before; nobody hears that.
 """
 WAYS = {Way.NATIVE: "✓", Way.EMULATED: "(✓)", Way.IMPOSSIBLE: "–"}
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from telbridge.agent.settings import AgentSettings
 from telbridge.dialplan.vocabulary import NeutralSettings
 from telbridge.legs.sip.settings import SipSettings
+from telbridge.serving.ingress_settings import GenericSection, HttpSection, StreamsSection, TwilioSection
 from telbridge.sessions.provider import Provider, VendorSettings, problems
 from telbridge.sessions.providers import PROVIDERS
 
@@ -112,6 +113,15 @@ class SessionSection(NeutralSettings):
             raise ValueError("nothing here would answer them: remove `tools`")
 
 
+class DialplansSection(_Section):
+    """[dialplans]: what calls get, in files of their own."""
+
+    folder: Annotated[
+        Path | None,
+        Field(description="folder of the dialplans; without it every call gets [call] and [session]"),
+    ] = None
+
+
 class RecordsSection(_Section):
     """[records]: one line a call."""
 
@@ -149,8 +159,13 @@ class _Settings(_Section):
     """The whole file, but for the agent APIs: each of them has a section of its own name."""
 
     sip: SipSettings = SipSettings()
+    http: HttpSection = HttpSection()
+    streams: StreamsSection = StreamsSection()
+    twilio: TwilioSection = TwilioSection()
+    generic: GenericSection = GenericSection()
     call: CallSection = CallSection()
     session: SessionSection = SessionSection()
+    dialplans: DialplansSection = DialplansSection()
     local_agent: AgentSettings = AgentSettings()
     records: RecordsSection = RecordsSection()
     log: LogSection = LogSection()
@@ -241,7 +256,7 @@ def _agent_mistakes(settings: Settings, file: str) -> Iterator[ConfigError]:
         required = [key for key, field in provider.settings.model_fields.items() if field.is_required()]
         yield ConfigError(file, name, "is missing", f"write [{name}] with {', '.join(required)}")
         return
-    for key, why in problems(provider, settings.session):
+    for key, why in problems(provider, settings.session, settings.vendor(name)):
         yield ConfigError(file, f"session.{key}", why, "remove it, or choose another call.agent")
     try:
         provider.with_neutral(settings.vendor(name), settings.session)

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from telbridge.audio.formats import PCMA_8K
 from telbridge.call.events import CallFacts, Ending, LegQuality, ReplyId
 from telbridge.call.playout import PlayoutTotals
+from telbridge.call.stage import Marks
 from telbridge.call.summary import CallSummary
 from telbridge.call.turns import Interruption, Turn
 from telbridge.ops.records import RecordFile, record_of
@@ -36,6 +37,9 @@ def summary(*turns: Turn) -> CallSummary:
         uplink_dropped_ms=0,
         dtmf_count=2,
         session_losses=1,
+        dialplan="support",
+        dialplan_version="abc123",
+        marks=Marks(tags=["vip"], counts={"orders": 2.0}),
         faults=Counter(unknown_message=1),
     )
 

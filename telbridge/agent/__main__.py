@@ -18,7 +18,7 @@ from typing import Any, Final
 import structlog
 from pydantic import ValidationError
 
-from telbridge.agent.door_openai import PATH
+from telbridge.agent.facades.openai.door import PATH
 from telbridge.agent.server import run_agent
 from telbridge.agent.settings import AgentSettings
 from telbridge.agent.speech.models import ModelsMissingError

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from telbridge.agent import door_assemblyai, door_azure, door_companion, door_deepgram, door_openai
 from telbridge.agent.facade import Door
+from telbridge.agent.facades.assemblyai import door as door_assemblyai
+from telbridge.agent.facades.azure import door as door_azure
+from telbridge.agent.facades.companion import door as door_companion
+from telbridge.agent.facades.deepgram import door as door_deepgram
+from telbridge.agent.facades.openai import door as door_openai
 
 DOORS: Final[tuple[Door, ...]] = (
     door_openai.routes,

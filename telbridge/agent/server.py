@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import os
 import secrets
 import time
@@ -275,6 +276,8 @@ class Agent:
         self._sockets: set[web.WebSocketResponse] = set()
 
     def application(self) -> web.Application:
+        # aiohttp logs subprotocols that nobody speaks, and browsers carry keys there.
+        logging.getLogger("aiohttp.websocket").addFilter(_without_subprotocols)
         app = web.Application()
         for door in DOORS:
             app.add_routes(door(self))
@@ -337,6 +340,13 @@ class Agent:
 
     async def _close_all(self, _: web.Application) -> None:
         await asyncio.gather(*(s.close(code=1001, message=b"server shutdown") for s in list(self._sockets)))
+
+
+def _without_subprotocols(record: logging.LogRecord) -> bool:
+    """What a client wrote into Sec-WebSocket-Protocol stays out of the log."""
+    if "protocols" in str(record.msg) and record.args:
+        record.msg, record.args = "a client offered WebSocket subprotocols that this agent does not speak", ()
+    return True
 
 
 @asynccontextmanager

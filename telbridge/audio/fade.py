@@ -68,3 +68,11 @@ def _scale(audio: bytes, gains: npt.NDArray[np.float64], audio_format: AudioForm
     linear = np.frombuffer(_TO_LINEAR[audio_format.encoding](audio), "<i2")
     scaled = np.rint(linear * gains).astype("<i2").tobytes()
     return _FROM_LINEAR[audio_format.encoding](scaled)
+
+
+def mixed(audio: bytes, tail: bytes, audio_format: AudioFormat) -> bytes:
+    """`audio` with `tail`, which is no longer, laid over its beginning."""
+    under = np.frombuffer(_TO_LINEAR[audio_format.encoding](audio[: len(tail)]), "<i2").astype(np.int32)
+    over = np.frombuffer(_TO_LINEAR[audio_format.encoding](tail), "<i2")
+    both = np.clip(under + over, -32768, 32767).astype("<i2").tobytes()
+    return _FROM_LINEAR[audio_format.encoding](both) + audio[len(tail) :]

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, assert_never
 
-from telbridge.audio.transcoder import Transcoder
+from telbridge.call.director import Director, Script
+from telbridge.call.downlink import Downlink
 from telbridge.call.events import (
     AgentAudio,
     AgentError,
@@ -21,16 +22,22 @@ from telbridge.call.events import (
     AgentLatency,
     AgentTranscript,
     AgentWarning,
+    ApiNotice,
     BadMessage,
     CallerStartedSpeaking,
     CallerStoppedSpeaking,
     CallerTranscript,
     Dtmf,
+    DtmfFailed,
+    DtmfSent,
     Ending,
     Held,
     LegAnswered,
     LegEnded,
     LegEvent,
+    LegReport,
+    MediaBack,
+    MediaLost,
     ReplyAudioDone,
     ReplyDone,
     ReplyId,
@@ -44,14 +51,22 @@ from telbridge.call.events import (
     SessionUpdated,
     ToolCall,
     ToolCallCancelled,
+    TransferAnswered,
+    TransferFailed,
+    TransferRinging,
     Unknown,
     UpdateRefused,
 )
-from telbridge.call.playout import OWN_WORDS, Playout
-from telbridge.call.ports import Greeting, Leg, Session, TextRole
-from telbridge.call.recovery import OwnWords, Recovery
+from telbridge.call.owed import Owed
+from telbridge.call.playout import Heard
+from telbridge.call.ports import Agents, Greeting, Leg, Outside, Session, SessionImpossible
+from telbridge.call.recovery import Recovery
+from telbridge.call.seat import Seat
+from telbridge.call.stage import Stage
 from telbridge.call.summary import CallSummary
 from telbridge.call.turns import TurnBook
+from telbridge.dialplan.orders import HangUp, SwitchAgent
+from telbridge.dialplan.plan import Opening
 
 DOWNLINK_HIGH_MS: Final = 180_000
 """Stop reading the session above this much queued speech: only a broken peer gets there. It lies so high
@@ -70,18 +85,31 @@ HANG_UP_S: Final = 5.0
 """For the leg to confirm its end, and for the session to close."""
 PARTING_S: Final = 1.5
 """An agent that hung up by a tool may still say goodbye: so long after its last reply it has not."""
-HANG_UP_TOOL: Final = "hang_up"
+LOOKUP_S: Final = 10.0
+"""What `on.ringing` asks other servers may keep the agent waiting for so long; the phone rings meanwhile."""
+SWITCH_S: Final = 15.0
+GREETING: Final = 0
+LAST_WORDS: Final = -1
+"""Tokens of utterances that no order stands behind."""
+REFUSALS: Final = {"normal": 480, "busy": 486, "unavailable": 480, "rejected": 603}
+"""SIP status for a cause, while the phone still rings (RFC 3261 §21)."""
 _BACK: Final = (
     "The line between you and the caller was interrupted for a moment. "
     "Say sorry in a few words, then go on where you were."
 )
 
 
+REPLIES_APART: Final = 1_000_000
+"""Between the reply ids of one agent and the next."""
+
+
 @dataclass(frozen=True, slots=True)
 class CallPlan:
     """What this call is to be; resolved before it starts."""
 
-    greeting: Greeting | None
+    script: Script
+    greeting_is_default: bool
+    """Nobody chose the greeting: one of the agent's own goes before it."""
     apology: bytes
     """Spoken by ourselves when the agent cannot be; in the leg's format."""
     filler: bytes
@@ -94,79 +122,105 @@ class Call:
     """One call. `run` once; `leg` calls `uplink` and `downlink` at its own clock."""
 
     def __init__(
-        self, leg: Leg, session: Session, plan: CallPlan, *, clock: Callable[[], int], log: Any
+        self,
+        leg: Leg,
+        agents: Agents,
+        plan: CallPlan,
+        outside: Outside,
+        *,
+        clock: Callable[[], int],
+        log: Any,
     ) -> None:
-        self._leg, self._session, self._plan = leg, session, plan
+        self._leg, self._agents, self._plan, self._outside = leg, agents, plan, outside
         self._clock, self._log = clock, log
         self._started_ns = clock()
-        self._playout = Playout(leg.format, leg.frame_ms)
         self._silence = leg.format.silence(leg.format.rate_hz * leg.frame_ms // 1000)
-        self._up = Transcoder(leg.format, session.uplink_format)
-        self._down = Transcoder(session.downlink_format, leg.format)
-        self._down_reply: ReplyId | None = None
-        self._sounding: ReplyId | None = None
-        self._stopping = False
+        self._seat: Seat | None = None
         self._heard_from: set[ReplyId] = set()
-        self._started_replies: set[ReplyId] = set()
+        self._transcripts: dict[ReplyId, str] = {}
         self._turns = TurnBook(self._started_ns)
         self._faults: Counter[str] = Counter()
         self._dtmf_count = 0
         self._unanswered = 0
         self._talking = self._held = self._paused = False
+        self._caller_muted = self._agent_muted = self._discreet = self._covered = False
         self._answered_ns: int | None = None
         self._ready_ns: int | None = None
-        self._owed: asyncio.TimerHandle | None = None
         self._parting: asyncio.TimerHandle | None = None
-        self._hanging_up = False
-        self._owed_on_hold = self._deaf = self._accepted = False
+        self._hanging_up = self._deaf = self._accepted = False
+        self._greeting: Greeting | None = None
+        self._greeting_wav = b""
+        self._greeting_barge_in = True
+        self._last_words = ""
 
         loop = asyncio.get_running_loop()
         self._loop = loop
-        self._own = OwnWords(self._playout)
-        self._recovery = Recovery(self._playout, self._own, plan.filler, loop, self._nobody_hears)
+        self._downlink = Downlink(leg, self._turns, tell=self._tell, said=self._on_said)
+        self._recovery = Recovery(self._downlink, plan.filler, loop, self._agent_unheard)
+        self._owed = Owed(plan.reply_timeout_s, self._on_no_reply)
+        self._stage = Stage(self, leg, outside, log=log)
+        self._director = Director(plan.script, self._stage.perform, clock=clock)
+        self._stage.director = self._director
         self._ready: asyncio.Future[None] = loop.create_future()
         self._answered: asyncio.Future[None] = loop.create_future()
         self._over: asyncio.Future[LegEnded] = loop.create_future()
         self._broken: asyncio.Future[SessionEnd] = loop.create_future()
-        self._drained = asyncio.Event()
+        self._session_over: asyncio.Future[SessionEnd] = loop.create_future()
+        self._last_said: asyncio.Future[None] = loop.create_future()
         self._end_asked: asyncio.Future[None] = loop.create_future()
 
     # ------------------------------------------------------------ the way of a frame
 
     def uplink(self, frame: bytes | memoryview, now_ns: int) -> None:
         """The caller's audio: to the session, unless nobody listens yet or music on hold plays."""
-        if self._talking and not self._held:
-            self._session.send_audio(self._up.convert(frame))
+        if not self._talking or self._held:
+            return
+        seat = self._seat
+        assert seat is not None
+        if self._covered or self._downlink.utterances.protected:
+            frame = self._leg.format.silence(self._leg.format.samples_in(len(frame)))
+        seat.session.send_audio(seat.up.convert(frame))
 
     def downlink(self, now_ns: int) -> bytes | memoryview:
         """The next frame for the caller; speech is kept, not spent, while the caller cannot hear it."""
         if self._nobody_hears():
             return self._silence
-        frame = self._playout.pull()
-        if self._playout.playing != self._sounding:
-            self._note_change(self._playout.playing, now_ns)
-        if self._paused and self._playout.queued_ms < DOWNLINK_LOW_MS:
-            self._paused = False
-            self._session.resume_reading()
+        frame = self._downlink.pull(now_ns)
+        if self._paused:
+            self._go_on_reading()
         return frame
+
+    def speech(self, now_ns: int, *, ahead: bool) -> bytes | memoryview | None:
+        """For a leg that sends ahead (`Media.speech`)."""
+        if self._nobody_hears():
+            return None
+        frame = self._downlink.speech(now_ns, ahead=ahead)
+        if self._paused:
+            self._go_on_reading()
+        return frame
+
+    def _go_on_reading(self) -> None:
+        if self._downlink.playout.queued_ms < DOWNLINK_LOW_MS and self._seat is not None:
+            self._paused = False
+            self._seat.session.resume_reading()
 
     def _nobody_hears(self) -> bool:
         return self._held or self._answered_ns is None
 
-    def _note_change(self, playing: ReplyId | None, now_ns: int) -> None:
-        """Once where speech starts or stops, not once a frame."""
-        self._sounding = playing
-        if self._stopping:
-            self._stopping = False
-            self._turns.silent(now_ns)
-        if playing is None:
-            if self._playout.idle:
-                self._drained.set()
-        elif playing < OWN_WORDS and playing not in self._started_replies:
-            self._started_replies.add(playing)
-            self._turns.agent_frame(playing, now_ns)
+    def _agent_unheard(self) -> bool:
+        return self._nobody_hears() or not self._downlink.connected
+
+    def _note_cover(self) -> None:
+        """Whether the agent must not hear the caller; it goes on to hear silence, for its clock's sake."""
+        self._covered = self._caller_muted or self._discreet or self._stage.transferring
 
     # ------------------------------------------------------------ agent events
+
+    def _on_event(self, seat: Seat, event: AgentEvent) -> None:
+        if seat is self._seat:
+            self.on_agent_event(event)
+        elif isinstance(event, SessionReady):
+            seat.ready.set()
 
     def on_agent_event(self, event: AgentEvent) -> None:
         """One event of the session, in order."""
@@ -186,10 +240,30 @@ class Call:
                 self._on_reply_done(event)
             case CallerTranscript():
                 self._turns.caller_said(event.text)
+                self._tell("caller_said", text=event.text)
             case AgentTranscript():
                 self._turns.agent_said(event.reply, event.text)
+                self._transcripts[event.reply] = event.text
             case SessionReady():
                 self._on_ready(event)
+            case AgentInterrupted():
+                self._silence_agent(event.at_ns)
+            case ToolCall():
+                if event.name not in self._director.plan.dialplan.tools:
+                    self._fault("unknown_tool", event.name)
+                self._director.tool_called(event.tool_call_id, event.name, event.arguments)
+            case ToolCallCancelled():
+                self._director.tool_cancelled(event.tool_call_id)
+            case SessionLost():
+                self._on_lost(event)
+            case SessionBack():
+                self._on_back()
+            case _:
+                self._on_notice(event)
+
+    def _on_notice(self, event: ApiNotice) -> None:
+        """What the API tells of itself."""
+        match event:
             case AgentError():
                 self._fault("agent_error", event.code)
                 if event.at_setup:
@@ -200,23 +274,16 @@ class Call:
                     self._break(
                         Ending.AGENT_UNREACHABLE, f"bad message before the session was ready: {event.what}"
                     )
-            case AgentInterrupted():
-                self._silence_agent(event.at_ns)
-            case ToolCall():
-                self._on_tool_call(event)
-            case SessionLost():
-                self._on_lost()
-            case SessionBack():
-                self._on_back()
             case AgentLatency():
                 self._turns.server_latency(event.figures_ms)
             case AgentWarning():
                 self._fault("agent_warning", event.code)
             case UpdateRefused():
                 self._fault("update_refused", event.code)
+                self._tell("update_refused", error=event.code)
             case SessionExpiring():
                 self._log.info("session_expiring", in_s=round(event.in_s))
-            case SessionUpdated() | ToolCallCancelled():
+            case SessionUpdated():
                 pass
             case Unknown():
                 self._fault("unknown_message", event.type)
@@ -224,57 +291,63 @@ class Call:
                 assert_never(event)
 
     def _on_audio(self, event: AgentAudio) -> None:
-        if event.reply != self._down_reply:
-            self._down.reset()
-            self._down_reply = event.reply
-        if not self._playout.append(event.reply, self._down.convert(event.audio)):
+        self._downlink.utterances.began(event.reply)
+        seat = self._seat
+        if self._agent_muted or seat is None:
+            self._owed.nothing()
+            return
+        if not self._downlink.append(event.reply, seat.audio(event.reply, event.audio)):
             return
         if event.reply not in self._heard_from:
             self._heard_from.add(event.reply)
             self._turns.agent_audio(event.reply, event.at_ns)
             self._unanswered = 0
-            self._expect_nothing()
+            self._owed.nothing()
             self._cancel_parting()
-        if not self._paused and self._playout.queued_ms > DOWNLINK_HIGH_MS:
+        if not self._paused and self._downlink.playout.queued_ms > DOWNLINK_HIGH_MS:
             self._paused = True
-            self._session.pause_reading()
+            seat.session.pause_reading()
 
     def _complete(self, reply: ReplyId) -> None:
-        """The resampler holds the last milliseconds of the last word: out with them."""
-        if reply == self._down_reply:
-            self._playout.append(reply, self._down.finish())
-            self._down.reset()
-            self._down_reply = None
-        self._playout.complete(reply)
+        if self._seat is not None and reply == self._seat.reply:
+            self._downlink.append(reply, self._seat.rest())
+        self._downlink.complete(reply)
 
     def _on_caller_started(self, event: CallerStartedSpeaking) -> None:
         """Silence first; what was heard goes to the API next; book-keeping last."""
         self._hanging_up = False  # Who speaks up again has not finished; the agent may call the tool again.
         self._cancel_parting()
-        if not event.interrupts:
-            self._turns.caller_started(event.at_ns)
-            return
-        self._silence_agent(event.at_ns)
+        if event.interrupts:
+            self._silence_agent(event.at_ns)
         self._turns.caller_started(event.at_ns)
+        self._tell("caller_speaking")
 
     def _silence_agent(self, at_ns: int) -> None:
-        sounding = self._playout.playing is not None
-        heard = [fate for fate in self._playout.flush() if fate.reply < OWN_WORDS]
-        self._leg.flush()
-        self._down.reset()
-        self._down_reply = None
+        """Unless it is saying what must be heard: then the API heard something older than those words."""
+        if self._downlink.utterances.protected:
+            return
+        heard = self._flush(at_ns, barge_in=True)
         if heard:
-            self._session.report_heard(heard)
-            self._turns.interrupted(heard, at_ns)
-            self._stopping = sounding
             self._log.info(
                 "barge_in",
                 heard_ms=sum(fate.heard_ms for fate in heard),
                 discarded_ms=sum(fate.discarded_ms for fate in heard),
             )
+            self._tell("interrupted")
+
+    def _flush(self, at_ns: int, *, barge_in: bool = False) -> list[Heard]:
+        """Silence; the agent is told what was heard."""
+        heard = self._downlink.flush(at_ns, barge_in=barge_in)
+        if self._seat is not None:
+            self._seat.cut()
+            if heard:
+                self._seat.session.report_heard(heard)
+        return heard
 
     def _on_reply_done(self, event: ReplyDone) -> None:
         self._complete(event.reply)
+        if text := self._transcripts.pop(event.reply, ""):
+            self._tell("agent_said", text=text)
         if event.status is ReplyStatus.FAILED:
             self._fault("reply_failed", event.detail)
             self._break(Ending.AGENT_LOST, f"the API failed to answer: {event.detail}")
@@ -288,8 +361,14 @@ class Call:
             return
         self._ready_ns = event.at_ns
         self._ready.set_result(None)
-        if self._plan.greeting is not None:
-            self._expect_reply()
+        self._note_talking()
+        if self._greeting is not None:
+            self._owed.expect()
+        self._tell("agent_ready")
+
+    def _note_talking(self) -> None:
+        answered = self._answered_ns is not None
+        self._talking = self._downlink.connected and answered and self._ready.done()
 
     def _fault(self, kind: str, what: str) -> None:
         """The first of each kind is logged, the rest counted: a peer in a loop must not flood the log."""
@@ -297,17 +376,115 @@ class Call:
         if self._faults[kind] == 1:
             self._log.warning("session_fault", kind=kind, what=what[:200])
 
-    # ------------------------------------------------------------ tools
+    def _tell(self, event: str, **facts: str) -> None:
+        if not self._deaf:
+            self._director.happened(event, **facts)
 
-    def _on_tool_call(self, event: ToolCall) -> None:
-        if event.name != HANG_UP_TOOL:
-            self._fault("unknown_tool", event.name)
-            self._session.tool_result(event.tool_call_id, '{"error":"there is no such tool"}', failed=True)
+    # ------------------------------------------------------------ what a dialplan can have done
+
+    @property
+    def session(self) -> Session | None:
+        return self._seat.session if self._seat is not None and not self._deaf else None
+
+    @property
+    def agent_can_say(self) -> bool:
+        session = self.session
+        return session is not None and self._talking and not self._recovery.lost_now and session.says_exactly
+
+    def connect(self) -> None:
+        self._downlink.connect()
+        self._note_talking()
+        if self._greeting_wav:
+            self.play_words(GREETING, self._greeting_wav, barge_in=self._greeting_barge_in)
+
+    def ask_words(self, order: int, text: str, *, barge_in: bool) -> None:
+        session = self.session
+        if session is None:
+            self._on_said(order)
             return
-        self._hanging_up = True
-        self._cancel_parting()
-        self._session.tool_result(event.tool_call_id, '{"result":"say goodbye; the call ends then"}')
-        self._parting = self._loop.call_later(self._plan.reply_timeout_s, self._part_by_tool)
+        self._downlink.utterances.ask(order, barge_in=barge_in)
+        session.say(text)
+        self._owed.expect()
+
+    def play_words(self, order: int, audio: bytes, *, barge_in: bool) -> None:
+        if not self._deaf:
+            self._downlink.utterances.own(order, self._downlink.say(audio), barge_in=barge_in)
+
+    def _on_said(self, token: int) -> None:
+        """Words that were asked for are over."""
+        if token == GREETING:
+            self._tell("greeting_done")
+        elif token == LAST_WORDS:
+            if not self._last_said.done():
+                self._last_said.set_result(None)
+        elif not self._deaf:
+            self._director.done(token)
+
+    def stop_speech(self) -> None:
+        if self._seat is not None and self._ready.done():
+            self._seat.session.interrupt()
+        self._flush(self._clock())
+
+    def expect_reply(self) -> None:
+        self._owed.expect()
+
+    def music(self, loop: bytes | None) -> None:
+        if loop is None:
+            self._downlink.music.stop()
+        else:
+            self._downlink.music.start(loop)
+
+    def mute(self, *, caller: bool, agent: bool, on: bool) -> None:
+        if caller:
+            self._caller_muted = on
+        if agent:
+            self._agent_muted = on
+            if on:
+                self._flush(self._clock())
+        self._note_cover()
+
+    def discreet(self, *, on: bool) -> None:
+        self._discreet = on
+        self._note_cover()
+
+    def transferring(self) -> None:
+        self._note_cover()
+
+    async def switch(self, order: SwitchAgent) -> str | None:
+        """The new agent is connected beside the old one and takes its seat when it is ready."""
+        old = self._seat
+        if old is None:
+            return "there is no agent yet"
+        try:
+            session = self._agents.open(
+                order.wanted,
+                said=old.session.said if order.handover else (),
+                replies_from=max(self._heard_from, default=0) + REPLIES_APART,
+            )
+        except SessionImpossible as why:
+            return str(why)
+        seat = self._take_seat(session)
+        arrived = asyncio.ensure_future(seat.ready.wait())
+        await _first(seat.task, arrived, self._over, timeout_s=SWITCH_S)
+        arrived.cancel()
+        if not seat.ready.is_set() or seat.task.done() or self._deaf or self._over.done():
+            await seat.leave()
+            return "the new agent did not come"
+        if old.reply is not None:
+            self._complete(old.reply)
+        self._seat = seat
+        self._downlink.utterances.lost()
+        await old.leave()
+        return None
+
+    def hang_up(self, order: HangUp) -> None:
+        if order.after_agent:
+            self._hanging_up = True
+            self._cancel_parting()
+            self._parting = self._loop.call_later(self._plan.reply_timeout_s, self._part_by_tool)
+            return
+        self._last_words = order.last_words
+        self._break(Ending.DIALPLAN_HUNG_UP, order.cause)
 
     def _part_by_tool(self) -> None:
         self._break(Ending.AGENT_HUNG_UP, "by its tool")
@@ -320,54 +497,45 @@ class Call:
 
     # ------------------------------------------------------------ a session that broke
 
-    def _on_lost(self) -> None:
-        in_reply = self._down_reply is not None or self._unanswered > 0 or self._is_owed
-        if self._down_reply is not None:
-            self._complete(self._down_reply)
-        self._expect_nothing()
+    def _on_lost(self, event: SessionLost) -> None:
+        reply = self._seat.reply if self._seat is not None else None
+        in_reply = reply is not None or self._unanswered > 0 or self._owed.pending
+        if reply is not None:
+            self._complete(reply)
+        self._owed.nothing()
         self._paused = False  # The next connection reads.
         self._recovery.lost(in_reply=in_reply)
+        self._downlink.utterances.lost()
+        self._tell("session_lost", error=event.detail)
 
     def _on_back(self) -> None:
-        if not self._recovery.back():
+        missed = self._recovery.back()
+        self._tell("session_back")
+        session = self.session
+        if not missed or session is None:
             return
-        if self._plan.greeting is not None and not self._heard_from:
-            self._greet_again(self._plan.greeting)
+        if self._greeting is not None and not self._heard_from:
+            self._greet_again(session, self._greeting)
         else:
-            self._session.request_reply(_BACK)
-        self._expect_reply()
+            session.request_reply(_BACK)
+        self._owed.expect()
 
-    def _greet_again(self, greeting: Greeting) -> None:
+    def _greet_again(self, session: Session, greeting: Greeting) -> None:
         """The first one was lost with its session before anybody heard of it."""
+        self._downlink.utterances.ask(GREETING, barge_in=self._greeting_barge_in)
         if greeting.verbatim:
-            self._session.say(greeting.text)
+            session.say(greeting.text)
         else:
-            self._session.request_reply(greeting.text)
+            session.request_reply(greeting.text)
 
     # ------------------------------------------------------------ an agent that owes an answer
 
     def _on_caller_stopped(self) -> None:
         """A cough may rightly stay unanswered, so one silence proves nothing; several turns in a row do."""
+        self._tell("caller_stopped")
         self._unanswered += 1
-        if self._owed is None and self._unanswered >= UNANSWERED_TURNS:
-            self._expect_reply()
-
-    def _expect_reply(self) -> None:
-        self._expect_nothing()
-        if self._held:
-            self._owed_on_hold = True
-        else:
-            self._owed = self._loop.call_later(self._plan.reply_timeout_s, self._on_no_reply)
-
-    @property
-    def _is_owed(self) -> bool:
-        return self._owed is not None or self._owed_on_hold
-
-    def _expect_nothing(self) -> None:
-        self._owed_on_hold = False
-        if self._owed is not None:
-            self._owed.cancel()
-            self._owed = None
+        if not self._owed.running and self._unanswered >= UNANSWERED_TURNS:
+            self._owed.expect()
 
     def _on_no_reply(self) -> None:
         self._break(Ending.AGENT_LOST, f"no answer for {self._plan.reply_timeout_s:g} s")
@@ -382,26 +550,46 @@ class Call:
         match event:
             case LegAnswered():
                 self._answered_ns = event.at_ns
-                self._talking = self._ready.done()
                 if not self._answered.done():
                     self._answered.set_result(None)
+                    self._tell("answered")
+                self._note_talking()
             case Dtmf():
                 self._dtmf_count += 1
-                self._session.send_text(
-                    f"[DTMF] caller pressed {event.digit}", role=TextRole.CALLER, respond=True
-                )
+                if not self._deaf:
+                    self._director.key(event.digit, event.method, event.duration_ms)
             case Held():
-                owed = self._is_owed
-                self._expect_nothing()
-                self._held, self._owed_on_hold = True, owed
+                self._held = True
+                self._owed.hold()
+                self._tell("hold")
             case Resumed():
                 self._held = False
-                if self._owed_on_hold:
-                    self._expect_reply()
+                self._owed.resume()
+                self._tell("resume")
             case LegEnded():
                 self._talking = False
                 if not self._over.done():
                     self._over.set_result(event)
+            case _:
+                self._on_leg_report(event)
+
+    def _on_leg_report(self, event: LegReport) -> None:
+        """What became of something that was asked of the leg, or of the caller's audio."""
+        match event:
+            case TransferRinging():
+                self._stage.transfer_rings()
+            case TransferAnswered():
+                self._stage.transfer_over()
+            case TransferFailed():
+                self._stage.transfer_over(event.status or 501, event.detail)
+            case DtmfSent():
+                self._stage.keys_sent()
+            case DtmfFailed():
+                self._stage.keys_sent(event.detail or "the peer takes no keys")
+            case MediaLost():
+                self._tell("media_lost")
+            case MediaBack():
+                self._tell("media_back")
             case _:
                 assert_never(event)
 
@@ -416,70 +604,122 @@ class Call:
         """From the first ring to the summary; both sides are ended, whatever fails first."""
         self._leg.attach(self, self._on_leg_event)
         self._leg.ring()
-        if self._plan.greeting is not None:
-            self._session.greet(self._plan.greeting)
-        session = asyncio.create_task(self._session.run(self.on_agent_event), name="session")
         try:
-            return self._summary(await self._live(session))
+            end = await self._live()
+            self._director.ended(end.ending.value)
+            return self._summary(end)
         finally:
             self._deaf = True
-            self._expect_nothing()
+            self._owed.nothing()
             self._recovery.stop()
             self._cancel_parting()
+            self._director.ended(Ending.INTERNAL_ERROR.value)
             self._leg.hang_up()
-            await _ended(session, self._session.close)
+            if self._seat is not None:
+                await self._seat.leave()
+            await self._stage.close()
             await _first(self._over, timeout_s=HANG_UP_S)
 
-    async def _live(self, session: asyncio.Task[SessionEnd]) -> SessionEnd:
+    async def _live(self) -> SessionEnd:
         """Ring, answer, talk, part; returns why it ended."""
-        sides: list[asyncio.Future[Any]] = [session, self._broken, self._over, self._end_asked]
+        await self._open()
+        sides: list[asyncio.Future[Any]] = [self._session_over, self._broken, self._over, self._end_asked]
         await _first(self._ready, *sides)
-        if not self._over.done() and not self._end_asked.done():
+        if not self._over.done() and not self._end_asked.done() and not self._refused_by_dialplan:
             self._leg.answer()
             self._accepted = True
-            if not self._failed(session):
+            if not self._failed:
                 await _first(self._answered, *sides)
-            if not self._failed(session) and self._answered.done() and not self._over.done():
-                self._talking = self._ready.done()
+            if not self._failed and self._answered.done() and not self._over.done():
                 self._log.info("answered", ms=round(self._ms()))
                 await _first(*sides)
-        end = self._verdict(session)
+        end = self._verdict()
         self._talking = False
-        self._expect_nothing()
+        self._owed.nothing()
         self._recovery.stop()
         await self._part(end)
         return end
 
-    def _failed(self, session: asyncio.Task[SessionEnd]) -> bool:
-        return session.done() or self._broken.done()
+    async def _open(self) -> None:
+        """Look up what the dialplan wants to know of the caller, then ask for the agent."""
+        self._tell("ringing")
+        known = asyncio.ensure_future(self._director.prepared.wait())
+        await _first(known, self._over, self._broken, self._end_asked, timeout_s=LOOKUP_S)
+        known.cancel()
+        if self._over.done() or self._broken.done() or self._end_asked.done():
+            return
+        opening = self._director.opening()
+        try:
+            session = self._agents.open(opening.wanted)
+        except SessionImpossible as why:
+            self._break(Ending.AGENT_REFUSED, str(why))
+            return
+        self._choose_greeting(opening)
+        if self._greeting is not None:
+            session.greet(self._greeting)
+            self._downlink.utterances.ask(GREETING, barge_in=self._greeting_barge_in)
+        self._seat = self._take_seat(session)
 
-    def _verdict(self, session: asyncio.Task[SessionEnd]) -> SessionEnd:
+    def _choose_greeting(self, opening: Opening) -> None:
+        chosen = opening.greeting
+        if chosen is None:
+            return
+        self._greeting_barge_in = chosen.barge_in
+        if chosen.wav is not None:
+            self._greeting_wav = self._outside.recording(chosen.wav)
+        elif opening.greeting_text:
+            verbatim = chosen.say is not None
+            self._greeting = Greeting(opening.greeting_text, verbatim, self._plan.greeting_is_default)
+
+    def _take_seat(self, session: Session) -> Seat:
+        seat = Seat(session, self._leg.format, self._on_event)
+        seat.task.add_done_callback(lambda _: self._on_session_over(seat))
+        return seat
+
+    def _on_session_over(self, seat: Seat) -> None:
+        """An exception here is a bug of ours: the log gets its traceback, the caller an apology."""
+        if seat is not self._seat or self._session_over.done():
+            return
+        try:
+            end = seat.end()
+        except Exception as error:  # noqa: BLE001 - the wall between a session and its call
+            self._log.error("session_bug", exc_info=error)
+            end = SessionEnd(Ending.INTERNAL_ERROR, type(error).__name__)
+        self._session_over.set_result(end)
+
+    @property
+    def _failed(self) -> bool:
+        return self._session_over.done() or self._broken.done()
+
+    @property
+    def _refused_by_dialplan(self) -> bool:
+        return self._broken.done() and self._broken.result().ending is Ending.DIALPLAN_HUNG_UP
+
+    def _verdict(self) -> SessionEnd:
         """The side that ended first, the leg before the session: nobody is there to hear the rest."""
         if self._over.done():
             ended = self._over.result()
             return SessionEnd(ended.ending, ended.detail)
         if self._broken.done():
             return self._broken.result()
-        if session.done():
-            return self._session_end(session)
+        if self._session_over.done():
+            return self._session_over.result()
         return SessionEnd(Ending.DRAINED)
-
-    def _session_end(self, session: asyncio.Task[SessionEnd]) -> SessionEnd:
-        """An exception here is a bug of ours: the log gets its traceback, the caller an apology."""
-        if (error := session.exception()) is not None:
-            self._log.error("session_bug", exc_info=error)
-            return SessionEnd(Ending.INTERNAL_ERROR, type(error).__name__)
-        return session.result()
 
     async def _part(self, end: SessionEnd) -> None:
         """Last words: the agent's own goodbye, or our apology in its place; then hang up."""
         if self._over.done():
             return
-        if not self._accepted and end.ending is Ending.DRAINED:
-            self._leg.reject(503, retry_after_s=RETRY_AFTER_S)
+        if not self._accepted and end.ending in (Ending.DRAINED, Ending.DIALPLAN_HUNG_UP):
+            self._refuse(end)
             return
         if self._answered_ns is None:
             await _first(self._answered, self._over, timeout_s=HANG_UP_S)
+        if end.ending is Ending.DIALPLAN_HUNG_UP:
+            await self._say_last_words()
+            self._leg.hang_up()
+            await _first(self._over, timeout_s=HANG_UP_S)
+            return
         await self._played_out(_LAST_WORDS_MS.get(end.ending, LAST_WORDS_MS))
         if end.ending is not Ending.AGENT_HUNG_UP and self._plan.apology:
             self._log.warning("apology", ending=end.ending.value, detail=end.detail[:200])
@@ -487,18 +727,36 @@ class Call:
         self._leg.hang_up()
         await _first(self._over, timeout_s=HANG_UP_S)
 
+    def _refuse(self, end: SessionEnd) -> None:
+        if end.ending is Ending.DRAINED:
+            self._leg.reject(503, retry_after_s=RETRY_AFTER_S)
+        else:
+            self._leg.reject(REFUSALS.get(end.detail, 480))
+
+    async def _say_last_words(self) -> None:
+        """Through the agent where it can, else by ourselves; in place of whatever is being said."""
+        if not self._last_words:
+            return
+        self._flush(self._clock())
+        session = self.session
+        if session is not None and self._ready.done() and not self._session_over.done():
+            session.interrupt()
+            self._note_talking()
+        self._stage.say_last(LAST_WORDS, self._last_words)
+        await _first(self._last_said, self._over, self._session_over, timeout_s=GOODBYE_MS / 1000)
+
     async def _apologise(self) -> None:
         """Behind an emptied queue; nothing that the agent still sends may cut it or follow it."""
         self._deaf = True
-        self._playout.flush()
-        self._own.say(self._plan.apology)
-        await self._played_out(self._playout.queued_ms + 1000)
+        self._downlink.flush(self._clock())
+        self._downlink.say(self._plan.apology)
+        await self._played_out(self._downlink.audible.queued_ms + 1000)
 
     async def _played_out(self, limit_ms: int) -> None:
-        if self._playout.idle:
+        if self._downlink.audible.idle:
             return
-        self._drained.clear()
-        drained = asyncio.create_task(self._drained.wait())
+        self._downlink.drained.clear()
+        drained = asyncio.create_task(self._downlink.drained.wait())
         try:
             await _first(drained, self._over, timeout_s=limit_ms / 1000)
         finally:
@@ -519,25 +777,19 @@ class Call:
             answered_ms=self._since_start(self._answered_ns),
             session_ready_ms=self._since_start(self._ready_ns),
             turns=self._turns.turns,
-            playout=self._playout.totals,
+            playout=self._downlink.playout.totals,
             rate_hz=self._leg.format.rate_hz,
             quality=self._leg.quality(),
-            uplink_dropped_ms=self._session.uplink_dropped_ms,
+            uplink_dropped_ms=self._seat.session.uplink_dropped_ms if self._seat is not None else 0,
             dtmf_count=self._dtmf_count,
             session_losses=self._recovery.losses,
             faults=self._faults,
+            dialplan=self._plan.script.plan.name,
+            dialplan_version=self._plan.script.plan.version,
+            marks=self._stage.marks,
         )
 
 
 async def _first(*waits: asyncio.Future[Any], timeout_s: float | None = None) -> None:
     """Until one of them is done. They are left as they are."""
     await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-
-
-async def _ended(session: asyncio.Task[SessionEnd], close: Callable[[], None]) -> None:
-    """Close in good order, then by force."""
-    close()
-    await asyncio.wait([session], timeout=HANG_UP_S)
-    if not session.done():
-        session.cancel()
-        await asyncio.wait([session])

@@ -34,8 +34,12 @@ class Ending(Enum):
     """No RTP came from the caller for the leg's media time-out."""
     LEG_FAILED = "leg_failed"
     """The telephone side broke: transport error, refused re-INVITE, no codec in common."""
+    TRANSFERRED = "transferred"
+    """Somebody else took the call over, and it goes on without us."""
     DRAINED = "drained"
     """The worker was asked to stop and the deadline passed."""
+    DIALPLAN_HUNG_UP = "dialplan_hung_up"
+    """The call's dialplan ended it; the detail is the cause that it gave."""
     INTERNAL_ERROR = "internal_error"
     """A bug of ours; the log has the traceback."""
 
@@ -179,6 +183,8 @@ class SessionExpiring:
     """The API will end the session by itself, for its age or for silence."""
 
     in_s: float
+    of_age: bool = False
+    """No session lives longer: the connection takes a new one in time, at a quiet moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +229,17 @@ class Unknown:
     type: str
 
 
+ApiNotice = (
+    AgentError
+    | BadMessage
+    | AgentLatency
+    | AgentWarning
+    | UpdateRefused
+    | SessionExpiring
+    | SessionUpdated
+    | Unknown
+)
+"""What an API tells of itself, not of the conversation."""
 AgentEvent = (
     SessionReady
     | AgentAudio
@@ -287,6 +304,12 @@ class CallFacts:
     signalling_id: str = ""
     """The peer's own id of the call (SIP: Call-ID)."""
     headers: Mapping[str, str] = field(default_factory=dict)
+    domain: str = ""
+    """Host part of the called address."""
+    trunk: str = ""
+    """Name of the trunk that the call came over, "" for none."""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    """Of a media stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +325,7 @@ class Dtmf:
 
     digit: str
     method: str
-    """"rfc4733" | "info"."""
+    """"rfc4733" | "info" | "inband"."""
     duration_ms: int
     at_ns: int
 
@@ -330,7 +353,63 @@ class LegEnded:
     detail: str = ""
 
 
-LegEvent = LegAnswered | Dtmf | Held | Resumed | LegEnded
+@dataclass(frozen=True, slots=True)
+class TransferRinging:
+    """The other side of a transfer rings."""
+
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class TransferAnswered:
+    """The other side took the call."""
+
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class TransferFailed:
+    """Nobody took the call: the caller is with us as before."""
+
+    status: int
+    """SIP status of the refusal, 408 for none in time, 0 where the peer cannot transfer."""
+    at_ns: int
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DtmfSent:
+    """The last key is out."""
+
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class DtmfFailed:
+    """The peer takes no keys, or is gone."""
+
+    at_ns: int
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaLost:
+    """No audio has come from the peer for a while; its media time-out has not passed yet."""
+
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class MediaBack:
+    """Audio comes again."""
+
+    at_ns: int
+
+
+LegReport = (
+    TransferRinging | TransferAnswered | TransferFailed | DtmfSent | DtmfFailed | MediaLost | MediaBack
+)
+LegEvent = LegAnswered | Dtmf | Held | Resumed | LegReport | LegEnded
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """The downlink buffer with its ledger: what has been heard, what is queued, what was thrown away.
 
 Agents send speech faster than it is spoken, in bursts of any size; the telephone takes one frame at a
-time at its own clock. Playout stands between them. It reads no clock: who pulls a frame has played it.
+time at its own clock. Playout stands between them. It reads no clock: who pulls a frame has played it, but
+for what it tells at a flush to have been thrown away unplayed.
 
 What a reply holds is never copied or re-sliced: its chunks stay as they came, behind one read offset, and a
 frame is a window on the chunk, except where it spans two.
@@ -26,7 +27,9 @@ SETTLED_FRAMES: Final = 50
 further one: an agent that is late again and again needs the delay."""
 PATIENCE_FRAMES: Final = 2
 """At the start of a reply, a chunk shorter than a frame waits so long for more before it is played alone."""
-
+TAIL_PIECES: Final = 512
+"""What was taken last is remembered: a carrier may not have played it yet. In pieces, one or two a frame:
+some seconds, and no leg sends ahead that far."""
 
 OWN_WORDS: Final = ReplyId(2**62)
 """From here on ids are the call's own words, not the agent's: they are above whatever was cut."""
@@ -65,7 +68,7 @@ class PlayoutTotals:
     """Quiet frames left out later in its place: the delay of an underrun does not last."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Reply:
     id: ReplyId
     chunks: deque[bytes] = field(default_factory=deque)
@@ -91,7 +94,10 @@ class Playout:
         self.playing: ReplyId | None = None
         """The reply whose audio is in the frame pulled last; None if that was silence."""
         self._silence: Final = audio_format.silence(audio_format.samples_in(self.frame_bytes))
+        self.starved = False
+        """Whether the frame pulled last was due to an empty queue: silence, or the fade into it."""
         self._replies: deque[_Reply] = deque()
+        self._tail: deque[tuple[_Reply | None, int, int]] = deque(maxlen=TAIL_PIECES)
         self._queued = 0
         self._highest = ReplyId(0)
         self._cut_through = ReplyId(0)
@@ -123,15 +129,21 @@ class Playout:
                 entry.complete = True
         self._drop_played()
 
-    def flush(self) -> list[Heard]:
+    def flush(self, unplayed_ms: int = 0) -> list[Heard]:
         """Drop what is queued, at once; the next frame holds a fade of at most `FADE_MS`, then silence.
 
-        One `Heard` a reply cut short, in the order of playing: a reply heard to its end gives none, one
-        not begun gives zero. Audio that comes later for any of them is discarded.
+        `unplayed_ms`: of the frames pulled last, so much was thrown away by the carrier; nothing is left to
+        fade then. One `Heard` a reply cut short, in the order of playing: a reply heard to its end gives
+        none, one not begun gives zero. Audio that comes later for any of them is discarded.
         """
-        if self.playing is not None and self._fade is None:
+        unheard = self._take_back(self.format.bytes_for_ms(unplayed_ms))
+        if unplayed_ms:
+            self._fade = self._last = None
+        elif self.playing is not None and self._fade is None:
             self._fade = self._fade_of_upcoming()
-        heard = [self._cut(entry) for entry in self._replies]
+        heard = [self._cut_late(entry, count) for entry, count in unheard if entry not in self._replies]
+        heard += [self._cut(entry) for entry in self._replies]
+        self._tail.clear()
         self._cut_through = self._highest
         self._replies.clear()
         self._queued = 0
@@ -143,8 +155,10 @@ class Playout:
 
     def pull(self) -> bytes | memoryview:
         """One frame. A memoryview is a window on the agent's own audio, valid as long as it is held."""
+        self.starved = False
         if self._fade is not None:
             fade, self._fade = self._fade, None
+            self._tail.append((None, 0, self.frame_bytes))
             return self._quiet(fade)
         available = self._ready_bytes()
         if available == 0:
@@ -172,9 +186,32 @@ class Playout:
         return frame
 
     @property
+    def whole_frame_waits(self) -> bool:
+        """Whether the next frame is certain: nothing that may still come would change it."""
+        if self._fade is not None:
+            return True
+        ready = 0
+        for entry in self._replies:
+            ready += entry.queued
+            if ready >= self.frame_bytes:
+                return True
+            if not entry.complete:
+                return False
+        return ready > 0
+
+    @property
     def queued_ms(self) -> int:
         """Speech waiting to be played."""
         return int(self.format.ms_in(self._queued))
+
+    @property
+    def unfinished(self) -> bool:
+        """More of a reply is to come, or to be played."""
+        return bool(self._replies)
+
+    def holds(self, reply: ReplyId) -> bool:
+        """Something of this reply is being played or will be."""
+        return self.playing == reply or any(entry.id == reply for entry in self._replies)
 
     @property
     def idle(self) -> bool:
@@ -215,12 +252,13 @@ class Playout:
         head = entry.chunks[0]
         frame = bytes(memoryview(head)[entry.offset : entry.offset + self.frame_bytes])
         if len(frame) == self.frame_bytes and peak(frame, self.format) < QUIET:
-            self._advance(entry, len(frame))
+            self._advance(entry, len(frame), 0)
             self._debt_frames -= 1
             self.totals.skipped_frames += 1
 
     def _starve(self) -> bytes | memoryview:
         """Silence, after a fade if there was sound."""
+        self.starved = True
         if self._replies and self._replies[0].queued:
             self._waited += 1
         if self._replies and self._replies[0].pulled:
@@ -236,7 +274,7 @@ class Playout:
         head = entry.chunks[0]
         if len(head) - entry.offset >= count:
             taken: bytes | memoryview = memoryview(head)[entry.offset : entry.offset + count]
-            self._advance(entry, count)
+            self._advance(entry, count, count)
         else:
             joined = bytearray()
             while len(joined) < count:
@@ -245,12 +283,14 @@ class Playout:
                 head = entry.chunks[0]
                 piece = memoryview(head)[entry.offset : entry.offset + count - len(joined)]
                 joined += piece
-                self._advance(entry, len(piece))
+                self._advance(entry, len(piece), len(piece))
             taken = bytes(joined)
         self._drop_played()
         return taken
 
-    def _advance(self, entry: _Reply, count: int) -> None:
+    def _advance(self, entry: _Reply, count: int, on_wire: int) -> None:
+        """So much of it is over; `on_wire` of that stands in a frame."""
+        self._tail.append((entry, count, on_wire))
         entry.offset += count
         if entry.offset == len(entry.chunks[0]):
             entry.chunks.popleft()
@@ -270,6 +310,31 @@ class Playout:
         self.totals.discarded_samples += discarded
         return Heard(entry.id, self.format.samples_in(entry.pulled), discarded, self.format.rate_hz)
 
+    def _take_back(self, unplayed: int) -> list[tuple[_Reply, int]]:
+        """The newest `unplayed` bytes of frames were not played: what was speech in them, by reply."""
+        back: dict[int, tuple[_Reply, int]] = {}
+        while unplayed > 0 and self._tail:
+            entry, speech, on_wire = self._tail.pop()
+            played = max(0, on_wire - unplayed)
+            unplayed -= on_wire
+            if entry is None or speech <= played:
+                continue
+            entry.pulled -= speech - played
+            self.totals.heard_samples -= self.format.samples_in(speech - played)
+            before = back.pop(id(entry), (entry, 0))[1]
+            back[id(entry)] = (entry, before + speech - played)
+        unheard = list(reversed(back.values()))
+        for entry, count in unheard:
+            if entry in self._replies:
+                entry.queued += count  # Only to be discarded with the rest: `flush` clears the queue.
+        return unheard
+
+    def _cut_late(self, entry: _Reply, unplayed: int) -> Heard:
+        """A reply that had been pulled to its end."""
+        discarded = self.format.samples_in(unplayed)
+        self.totals.discarded_samples += discarded
+        return Heard(entry.id, self.format.samples_in(entry.pulled), discarded, self.format.rate_hz)
+
     def _fade_of_upcoming(self) -> bytes:
         """The fade after a flush is made of the words that would have come: they count as heard."""
         wanted = fade_samples(self.format) * self.format.sample_bytes
@@ -278,7 +343,7 @@ class Playout:
         if entry is not None and entry.id == self.playing and entry.queued:
             head = entry.chunks[0]
             upcoming = bytes(memoryview(head)[entry.offset : entry.offset + wanted])
-            self._advance(entry, len(upcoming))
+            self._advance(entry, len(upcoming), 0)
         return fade_out(upcoming, self._last_sample(), self.format)
 
     def _last_sample(self) -> bytes:
@@ -288,6 +353,7 @@ class Playout:
     def _end_within(self, words: bytes) -> bytes:
         """A frame in which speech ends: the words, then a fade, which may reach into the next frame."""
         audio = words + fade_out(b"", self._last_sample(), self.format)
+        self._tail.append((None, 0, self.frame_bytes - len(words)))
         self._last = None
         self._fade = audio[self.frame_bytes :] or None
         return self._padded(audio)

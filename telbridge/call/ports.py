@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Protocol
+from typing import Any, Protocol
 
 from telbridge.audio.formats import AudioFormat
-from telbridge.call.events import AgentEvent, CallFacts, LegEvent, LegQuality, SessionEnd
+from telbridge.call.events import AgentEvent, CallFacts, LegEvent, LegQuality, Said, SessionEnd
 from telbridge.call.playout import Heard
+from telbridge.dialplan.orders import CallHttp, CallPython, CallWebhook
+from telbridge.dialplan.plan import Wanted
 from telbridge.dialplan.vocabulary import Json, NeutralSettings
 
 
@@ -20,11 +22,16 @@ class Media(Protocol):
     """
 
     def uplink(self, frame: bytes | memoryview, now_ns: int) -> None:
-        """One frame of the caller's audio in the leg's format. The buffer is valid during the call only."""
+        """Some of the caller's audio in the leg's format: one frame, or what a carrier put into one message.
+        The buffer is valid during the call only."""
 
     def downlink(self, now_ns: int) -> bytes | memoryview:
         """The next frame for the caller, `frame_ms` long, in the leg's format; silence when there is
         nothing to say. Valid until the next `downlink`."""
+
+    def speech(self, now_ns: int, *, ahead: bool) -> bytes | memoryview | None:
+        """The same for a leg that is not owed a frame each tick: None in place of silence. `ahead`: the frame
+        before has not been played yet, so nothing is taken that may still grow."""
 
 
 class Leg(Protocol):
@@ -59,8 +66,19 @@ class Leg(Protocol):
     def hang_up(self) -> None:
         """End an answered or ringing call; `LegEnded` follows."""
 
-    def flush(self) -> None:
-        """Throw away what the leg itself or its peer has buffered towards the caller."""
+    def transfer(self, target: str, *, timeout_s: float) -> None:
+        """Send the caller to somebody else (SIP: blind REFER). One `TransferRinging` may follow, then always
+        `TransferAnswered` (the leg's end follows soon) or `TransferFailed` (the caller is back with us)."""
+
+    def send_dtmf(self, digits: str, *, tone_ms: int, gap_ms: int) -> None:
+        """Press keys towards the peer; `,` is half a second of pause. `DtmfSent` or `DtmfFailed` follows."""
+
+    def wake(self) -> None:
+        """Speech was queued: a leg that sends ahead of its clock may take it at once."""
+
+    def flush(self) -> int:
+        """Throw away what the leg itself or its peer has buffered towards the caller. Returns how many ms of
+        the frames taken last were not played; 0 where a frame leaves when it is taken."""
 
     def quality(self) -> LegQuality | None:
         """RTP statistics, while the leg lives and after its end; None where the leg has none."""
@@ -72,6 +90,9 @@ class Greeting:
 
     text: str
     verbatim: bool = True
+    is_default: bool = False
+    """Nobody asked for this one: a greeting among the provider's own settings is said in its place. One that
+    was asked for replaces it."""
 
 
 class TextRole(Enum):
@@ -148,3 +169,50 @@ class Session(Protocol):
     @property
     def uplink_dropped_ms(self) -> int:
         """Caller audio thrown away because the network fell behind."""
+
+    @property
+    def said(self) -> Sequence[Said]:
+        """The conversation so far, as far as the API told."""
+
+    @property
+    def says_exactly(self) -> bool:
+        """Whether `say` is to be had at all."""
+
+
+class SessionImpossible(Exception):
+    """No such session can be made; one line that tells why, without secrets."""
+
+
+class Agents(Protocol):
+    """Makes the sessions of one call."""
+
+    def open(self, wanted: Wanted, *, said: Sequence[Said] = (), replies_from: int = 0) -> Session:
+        """A session, not connected yet, with what is wanted of it over the settings. `said`: it takes over
+        this conversation. `replies_from`: its reply ids lie above. SessionImpossible."""
+
+
+class OutsideFailed(Exception):
+    """Something outside the call did not work; one line without secrets."""
+
+
+class Outside(Protocol):
+    """What a dialplan asks of the world outside the call. All may raise OutsideFailed, and take no longer
+    than their order says."""
+
+    async def webhook(self, order: CallWebhook) -> Any:
+        """POST it, signed, with its retries; the JSON of the answer."""
+
+    async def http(self, order: CallHttp) -> Any:
+        """A tool's request; the answer, JSON or text."""
+
+    async def python(self, order: CallPython) -> Any:
+        """Call a tool's entry point, off the event loop where it is not a coroutine function."""
+
+    async def speech(self, text: str) -> bytes:
+        """Synthesised by ourselves, in the leg's format."""
+
+    def recording(self, file: str) -> bytes:
+        """A WAV file as the dialplan names it, in the leg's format. It was read when the dialplan was."""
+
+    def music(self) -> bytes:
+        """Our own music on hold, in the leg's format; it is played in a loop."""

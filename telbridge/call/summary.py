@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from telbridge.call.events import CallFacts, Ending, LegQuality
 from telbridge.call.playout import PlayoutTotals
+from telbridge.call.stage import Marks
 from telbridge.call.turns import Turn
 
 
@@ -29,5 +30,8 @@ class CallSummary:
     dtmf_count: int
     session_losses: int
     """Connections to the agent that broke and were made again."""
+    dialplan: str
+    dialplan_version: str
+    marks: Marks
     faults: Counter[str] = field(default_factory=Counter)
     """Complaints about the session by kind: bad messages, unknown types, errors."""

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from telbridge.caller.ear import HANGOVER_MS, SPEECH_DBFS, Ear, Span, SpeechEvent, SpeechStarted
-from telbridge.caller.handle import CallHandle, OnTrace
+from telbridge.caller.handle import OnTrace
 from telbridge.caller.pacer import FRAME_NS
 from telbridge.caller.rtp import Packet
+from telbridge.caller.talk import Talk
 from telbridge.caller.timeline import voiced_frames
 
 OUR_SPEECH_DBFS: Final = -50.0
@@ -90,7 +91,7 @@ class Conversation:
 
     def __init__(
         self,
-        call: CallHandle,
+        call: Talk,
         steps: Sequence[Step],
         *,
         patience: Patience | None = None,

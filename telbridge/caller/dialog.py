@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import Final
 
-from sipmessage import Address, Request, Response
+from sipmessage import Request, Response
 
 from telbridge.caller.events import (
     Answered,
@@ -75,6 +75,8 @@ class Dialog:
         self.phase = Phase.IDLE
         self.final: Response | None = None
         """The final response to the first INVITE, with all its headers."""
+        self.refer_answer = (202, "Accepted")
+        """What a REFER of the peer is answered with; a failure refuses the transfer."""
         self._headers = headers
         self._invite: Request | None = None
         self._cancel_wanted = False
@@ -346,8 +348,10 @@ class Dialog:
         if refer_to is None:
             self._respond(request, source, 400, "Missing Refer-To")
             return []
-        self._respond(request, source, 202, "Accepted")
-        return [Referred(now_ns, str(Address.parse(refer_to).uri))]
+        self._respond(request, source, *self.refer_answer)
+        if Reply.of(self.refer_answer[0]) is Reply.FAILURE:
+            return []
+        return [Referred(now_ns, refer_to.strip().removeprefix("<").partition(">")[0])]
 
     def _on_harmless(self, request: Request, source: Hop, _now_ns: int) -> list[DialogEvent]:
         self._respond(request, source, 200, "OK")

@@ -244,6 +244,10 @@ class CallHandle:
     async def resume(self) -> ReinviteAnswered:
         return await self.reinvite(Direction.SENDRECV)
 
+    def refuse_transfers(self, code: int, phrase: str) -> None:
+        """Answer each REFER of the peer with this."""
+        self.dialog.refer_answer = (code, phrase)
+
     def notify_referrer(self, code: int, phrase: str) -> None:
         """Tell the peer how the transfer it asked for (`Referred`) goes on."""
         self.dialog.notify_referrer(code, phrase, time.monotonic_ns())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -66,11 +67,11 @@ class CallOptions:
 async def run_call(options: CallOptions, on_event: OnEvent | None = None) -> CallReport:
     """Call, talk, hang up, tell. A call that fails is a report too; errors are those of the options:
     ValueError (URI, codec, digits, no synthesiser), OSError (file, host unknown, TCP refused)."""
-    steps = [await _prepare(step, options.synthesize) for step in options.script]
+    steps = [await prepare(step, options.synthesize) for step in options.script]
     host = options.local_host or local_address_for(options.uri)
     keep = options.record is not None
     async with Softphone(host, user=options.from_user, keep_packets=keep) as phone:
-        ladder = _Ladder(on_event)
+        ladder = Ladder(on_event)
         call = await phone.call(
             options.uri, codecs=options.codecs, headers=options.headers, on_trace=ladder.add
         )
@@ -109,7 +110,8 @@ async def _talk(call: CallHandle, conversation: Conversation, options: CallOptio
         pass  # the report tells how long it was
 
 
-async def _prepare(step: Script, synthesize: Synthesize | None) -> Step:
+async def prepare(step: Script, synthesize: Synthesize | None) -> Step:
+    """A step with its audio. ValueError for a text without a synthesiser, OSError for a file."""
     match step:
         case Say(text=text, interrupt_after_ms=after_ms):
             if synthesize is None:
@@ -121,12 +123,17 @@ async def _prepare(step: Script, synthesize: Synthesize | None) -> Step:
             return step
 
 
-class _Ladder:
-    """Moments of the monotonic clock as milliseconds since the first, which is the INVITE."""
+class Ladder:
+    """Moments of the monotonic clock as milliseconds since the first, which is the INVITE (or `start`)."""
 
     def __init__(self, on_event: OnEvent | None) -> None:
         self._on_event = on_event
         self._start_ns: int | None = None
+
+    def start(self) -> int:
+        """Count from now on; the time of now."""
+        self._start_ns = time.monotonic_ns()
+        return self._start_ns
 
     def add(self, at_ns: int, direction: str, text: str) -> None:
         if self._start_ns is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from telbridge import __version__
-from telbridge.cli import call, check, demo, serve
+from telbridge.cli import call, check, demo, route, serve
 
 app = typer.Typer(
     name="telbridge",
@@ -19,6 +19,7 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("call")(call.call)
 app.command("check")(check.check)
+app.command("route")(route.route)
 app.command("demo")(demo.demo)
 
 

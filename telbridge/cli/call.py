@@ -11,7 +11,11 @@ import typer
 
 def call(
     uri: Annotated[
-        str, typer.Argument(help="sip:USER@HOST:PORT;transport=tcp; all but HOST may be left out.")
+        str,
+        typer.Argument(
+            help="sip:USER@HOST:PORT;transport=tcp (all but HOST may be left out), "
+            "twilio+ws://HOST:PORT/twilio/stream, or ws://HOST:PORT/generic/stream"
+        ),
     ],
     say: Annotated[
         list[str] | None, typer.Option("--say", help="A text to speak; may be given several times.")
@@ -30,14 +34,16 @@ def call(
     ] = None,
     max_s: Annotated[float, typer.Option("--max-s", help="Hang up after so many seconds.")] = 120.0,
 ) -> None:
-    """Place a real SIP call: speak or play, press keys, record; print each event and the figures.
+    """Place a real call by SIP or media stream: speak or play, press keys, record; print events and figures.
 
     Each line waits until the callee has finished speaking. Exit status 1 if the call was not answered.
     """
     # Here, not above: `telbridge serve` must not load a softphone.
     from telbridge.audio.formats import PCMA_8K, PCMU_8K
     from telbridge.caller.conversation import Press
+    from telbridge.caller.report import CallReport
     from telbridge.caller.run import CallOptions, Say, Script, Wav, run_call
+    from telbridge.caller.streams.run import StreamReport, is_stream, run_stream_call
     from telbridge.cli.voice import make_voice
 
     script: list[Script] = [Say(text, interrupt_ms) for text in say or ()]
@@ -53,7 +59,11 @@ def call(
         max_duration_s=max_s,
     )
     try:
-        report = asyncio.run(run_call(options, show_event))
+        report: CallReport | StreamReport
+        if is_stream(uri):
+            report = asyncio.run(run_stream_call(options, show_event))
+        else:
+            report = asyncio.run(run_call(options, show_event))
     except (ValueError, OSError) as error:
         typer.echo(f"telbridge: {error}", err=True)
         raise typer.Exit(1) from None

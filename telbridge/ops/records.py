@@ -42,6 +42,11 @@ def record_of(summary: CallSummary, *, transcripts: bool, ended_at: datetime | N
         "uplink_dropped_ms": summary.uplink_dropped_ms,
         "dtmf_count": summary.dtmf_count,
         "session_losses": summary.session_losses,
+        "dialplan": summary.dialplan,
+        "dialplan_version": summary.dialplan_version,
+        "tags": summary.marks.tags,
+        "counts": summary.marks.counts,
+        "dialplan_failures": dict(summary.marks.failures),
         "faults": dict(summary.faults),
         "rtp": asdict(summary.quality) if summary.quality else None,
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -44,6 +45,7 @@ class Child:
         self.ready: Mapping[str, Any] = {}
         """The child's ready line."""
         self.restarts = 0
+        self._is_ready = False
         self._arguments, self._first_line, self._on_message = arguments, first_line, on_message
         self._process: Process | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -75,6 +77,12 @@ class Child:
         if self._process is not None and self._process.returncode is None:
             self._process.terminate()
 
+    def hang_up(self) -> None:
+        """SIGHUP, which tells a child to read its files again. One that is starting reads them anyway, and
+        could not take the signal yet."""
+        if self._is_ready and self._process is not None and self._process.returncode is None:
+            self._process.send_signal(signal.SIGHUP)
+
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
@@ -87,12 +95,13 @@ class Child:
             stdout=PIPE,
             start_new_session=True,  # the terminal's Ctrl-C is for the supervisor alone
         )
-        self._process = process
+        self._process, self._is_ready = process, False
         try:
             if self._first_line is not None:
                 assert process.stdin is not None
                 process.stdin.write((await self._first_line()).encode() + b"\n")
             self.ready = await asyncio.wait_for(self._until_ready(process), READY_S)
+            self._is_ready = True
         except (TimeoutError, ChildFailed, asyncio.CancelledError) as error:
             if process.returncode is None:
                 process.kill()

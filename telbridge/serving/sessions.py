@@ -1,90 +1,160 @@
-"""Which agent a call talks to: from settings to a session."""
+"""Which agent a call talks to: from settings, and what its dialplan wants, to a session."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
 import structlog
 
 from telbridge.agent.settings import AgentSettings
-from telbridge.audio.formats import PCMU_8K, AudioFormat
-from telbridge.call.call import HANG_UP_TOOL
-from telbridge.call.events import CallFacts
-from telbridge.call.ports import Session
+from telbridge.audio.formats import PCMU_8K
+from telbridge.call.events import CallFacts, Said
+from telbridge.call.ports import Session, SessionImpossible, UpdateImpossible
 from telbridge.config import ConfigError, ConfigErrors, Settings
-from telbridge.dialplan.vocabulary import NeutralSettings, Tool, TurnDetection
-from telbridge.sessions.base import AgentProtocol, Opening
+from telbridge.dialplan.plan import Wanted
+from telbridge.dialplan.vocabulary import Json, NeutralSettings, TurnDetection
+from telbridge.sessions.base import Opening
 from telbridge.sessions.connection import AgentConnection
 from telbridge.sessions.credentials import SecretMissing
 from telbridge.sessions.link import Patience
-from telbridge.sessions.provider import Ability, Provider, VendorSettings, Way, problems
+from telbridge.sessions.provider import (
+    Ability,
+    Provider,
+    VendorSettings,
+    Way,
+    deep_merged,
+    merged,
+    problems,
+)
 from telbridge.sessions.providers import PROVIDERS
 
 log = structlog.get_logger()
 
+LOCAL: Final = "local"
 REFRESH_S: Final = 20 * 60.0
 """Fetched secrets live for an hour at the least."""
 TRY_AGAIN_S: Final = 30.0
 
 
 class Sessions:
-    """Makes the session of each call. ConfigErrors if a secret is missing."""
+    """What the sessions of all calls of a worker have in common."""
 
-    def __init__(self, settings: Settings, agent_port: int | None) -> None:
-        """Blocks where the agent API wants a secret that has to be fetched: before any call."""
-        self._provider, vendor = _agent(settings, agent_port)
-        self._vendor = self._provider.with_neutral(vendor, _asked(settings, self._provider))
+    def __init__(self, settings: Settings, agent_port: int | None, agents: Iterable[str] = ()) -> None:
+        """`agents`: those that the dialplans name beside the one of the settings. Blocks where one wants a
+        secret that has to be fetched: before any call. ConfigErrors if a secret is missing."""
+        self._settings, self._agent_port = settings, agent_port
         self._patience = Patience(
             connect_s=settings.call.connect_timeout_s, setup_s=settings.call.setup_timeout_s
         )
-        try:
-            self._fetched = self._provider.fetch_secrets(self._vendor)
-            self._protocol("check", PCMU_8K)
-        except SecretMissing as missing:
-            name = self._provider.name
-            key = missing.key if missing.key.startswith(f"{name}.") else f"{name}.{missing.key}"
-            raise ConfigErrors([ConfigError("settings", key, missing.what, missing.instead)]) from None
+        self._fetched: dict[str, Mapping[str, str]] = {}
+        errors: list[ConfigError] = []
+        for name in dict.fromkeys([settings.call.agent, *agents]):
+            try:
+                self._prepare(name)
+            except SecretMissing as missing:
+                section = self.provider(name).name
+                key = missing.key if missing.key.startswith(f"{section}.") else f"{section}.{missing.key}"
+                errors.append(ConfigError("settings", key, missing.what, missing.instead))
+        if errors:
+            raise ConfigErrors(errors)
 
-    def new(self, facts: CallFacts, http: aiohttp.ClientSession, log: Any) -> Session:
-        protocol = self._protocol(facts.call_id, facts.wire_format)
-        return AgentConnection(protocol, http, log=log, patience=self._patience)
+    def _prepare(self, name: str) -> None:
+        provider = self.provider(name)
+        settings = self._vendor(name)
+        self._fetched[name] = provider.fetch_secrets(settings)
+        provider.open(settings, Opening("check", PCMU_8K, self.environ(name)))
+
+    def of_call(self, facts: CallFacts, http: aiohttp.ClientSession, log: Any) -> CallAgents:
+        """The agents of one call."""
+        return CallAgents(self, facts, http, self._patience, log)
+
+    def provider(self, name: str) -> Provider[Any]:
+        """KeyError if there is none of this name; "local" speaks one of the others' APIs."""
+        return PROVIDERS[self._settings.call.local_api if name == LOCAL else name]
+
+    @property
+    def default(self) -> str:
+        """The agent that answers where nothing else is said."""
+        return self._settings.call.agent
+
+    def environ(self, name: str) -> Mapping[str, str]:
+        fetched = self._fetched.get(name)
+        return {**os.environ, **fetched} if fetched else os.environ
+
+    def settings_of(self, name: str, neutral: NeutralSettings, vendor: Json) -> VendorSettings:
+        """All that such a session is asked for. UpdateImpossible for a vendor's value that does not fit."""
+        provider = self.provider(name)
+        asked = self._settings.session.model_dump(exclude_unset=True)
+        if name == LOCAL:
+            asked = _able(provider, _local(self._settings.local_agent)) | asked
+        asked = deep_merged(asked, neutral.model_dump(exclude_unset=True))
+        settings = merged(self._vendor(name), vendor, spoken=False, running=False)
+        complete: VendorSettings = provider.with_neutral(settings, NeutralSettings.model_validate(asked))
+        return complete
+
+    def _vendor(self, name: str) -> VendorSettings:
+        if name != LOCAL:
+            return self._settings.vendor(name)
+        assert self._agent_port is not None
+        embedded: VendorSettings = self.provider(name).embedded(self._agent_port)
+        return embedded
 
     async def keep_secrets_fresh(self) -> None:
         """Until cancelled; ends at once if none has to be fetched."""
         wait_s = REFRESH_S
-        while self._fetched:
+        while any(self._fetched.values()):
             await asyncio.sleep(wait_s)
+            wait_s = REFRESH_S if await self._refreshed() else TRY_AGAIN_S
+
+    async def _refreshed(self) -> bool:
+        for name in [name for name, secrets in self._fetched.items() if secrets]:
             try:
-                self._fetched = await asyncio.to_thread(self._provider.fetch_secrets, self._vendor)
-                wait_s = REFRESH_S
+                self._fetched[name] = await asyncio.to_thread(
+                    self.provider(name).fetch_secrets, self._vendor(name)
+                )
             except SecretMissing as missing:
                 log.warning("secret_not_refreshed", what=str(missing))
-                wait_s = TRY_AGAIN_S
-            except Exception as fault:  # noqa: BLE001 - the vendor's library; an hour later no call would get in
+                return False
+            except Exception as fault:  # noqa: BLE001 - the vendor's library; later no call would get in
                 log.warning("secret_not_refreshed", what=type(fault).__name__)
-                wait_s = TRY_AGAIN_S
-
-    def _protocol(self, call_id: str, wire_format: AudioFormat) -> AgentProtocol:
-        environ = {**os.environ, **self._fetched} if self._fetched else os.environ
-        return self._provider.open(self._vendor, Opening(call_id, wire_format, environ))
+                return False
+        return True
 
 
-def _asked(settings: Settings, provider: Provider[Any]) -> NeutralSettings:
-    """[session], and the tools that the call itself answers."""
-    asked = settings.session.model_dump(exclude_unset=True)
-    if settings.call.agent == "local":
-        asked = _able(provider, _local(settings.local_agent)) | asked
-    if settings.call.agent_may_hang_up and provider.abilities[Ability.TOOLS].way is not Way.IMPOSSIBLE:
-        asked["tools"] = [
-            Tool(
-                name=HANG_UP_TOOL,
-                description="End the phone call. Call it when the caller has said goodbye or wants to stop.",
-            )
-        ]
-    return NeutralSettings.model_validate(asked)
+@dataclass(frozen=True, slots=True)
+class CallAgents:
+    """Implements `telbridge.call.ports.Agents`."""
+
+    sessions: Sessions
+    facts: CallFacts
+    http: aiohttp.ClientSession
+    patience: Patience
+    log: Any
+
+    def open(self, wanted: Wanted, *, said: Sequence[Said] = (), replies_from: int = 0) -> Session:
+        name = wanted.agent or self.sessions.default
+        try:
+            provider = self.sessions.provider(name)
+            settings = self.sessions.settings_of(name, wanted.neutral, wanted.vendor)
+            opening = Opening(self.facts.call_id, self.facts.wire_format, self.sessions.environ(name))
+            protocol = provider.open(settings, opening)
+        except (SecretMissing, UpdateImpossible, KeyError) as why:
+            raise SessionImpossible(f"{name}: {why}") from None
+        if said:
+            protocol = protocol.successor(said) or protocol
+        return AgentConnection(
+            protocol,
+            self.http,
+            log=self.log,
+            patience=self.patience,
+            replies_from=replies_from,
+            says_exactly=provider.abilities[Ability.SAY].way is not Way.IMPOSSIBLE,
+        )
 
 
 def _local(agent: AgentSettings) -> NeutralSettings:
@@ -99,11 +169,3 @@ def _able(provider: Provider[Any], neutral: NeutralSettings) -> dict[str, Any]:
     """What of it this API can be asked at all: the embedded agent's own defaults do the rest."""
     unable = {key.partition(".")[0] for key, _ in problems(provider, neutral)}
     return neutral.model_dump(exclude_unset=True, exclude=unable)
-
-
-def _agent(settings: Settings, agent_port: int | None) -> tuple[Provider[Any], VendorSettings]:
-    if settings.call.agent != "local":
-        return PROVIDERS[settings.call.agent], settings.vendor(settings.call.agent)
-    assert agent_port is not None
-    provider = PROVIDERS[settings.call.local_api]
-    return provider, provider.embedded(agent_port)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ import structlog
 
 from telbridge.config import Settings
 from telbridge.serving.children import Child, ChildFailed
+from telbridge.serving.dialplans import uses_local_agent
 from telbridge.serving.messages import WorkerStart
 
 log = structlog.get_logger()
@@ -26,6 +28,8 @@ class Supervisor:
     def __init__(self, settings: Settings, on_ready: Callable[[Mapping[str, Any]], None]) -> None:
         self._settings, self._on_ready = settings, on_ready
         self._stop = asyncio.Event()
+        self._local = settings.call.agent == "local"
+        """The embedded agent runs; the dialplans may want it, too."""
         self._agent_port = settings.local_agent.port
         self._agent_ready = asyncio.Event()
         self._agent = Child("agent", self._agent_arguments)
@@ -34,11 +38,14 @@ class Supervisor:
         )
 
     async def run(self) -> None:
-        """Until SIGTERM or SIGINT; a second signal ends live calls at once. Raises ChildFailed."""
+        """Until SIGTERM or SIGINT; a second signal ends live calls at once. SIGHUP has the dialplans read
+        again. Raises ChildFailed."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup, sys.stderr.isatty())
         try:
+            self._local = await asyncio.to_thread(uses_local_agent, self._settings)
             await self._start()
             self._on_ready(self._worker.ready)
             await self._stop.wait()
@@ -49,6 +56,13 @@ class Supervisor:
     def stop(self) -> None:
         """As a SIGTERM does."""
         self._stop.set()
+
+    def _on_hangup(self, on_terminal: bool) -> None:
+        """Asked to read the files again; or the terminal that we were started in was closed."""
+        if on_terminal and not sys.stderr.isatty():
+            self._stop.set()
+        else:
+            self._worker.hang_up()
 
     async def _end(self, loop: asyncio.AbstractEventLoop) -> None:
         hurry = asyncio.Event()
@@ -79,7 +93,7 @@ class Supervisor:
         """Both children at once: most of their start is the loading of modules."""
         try:
             async with asyncio.TaskGroup() as starting:
-                if self._settings.call.agent == "local":
+                if self._local:
                     starting.create_task(self._start_agent())
                 starting.create_task(self._worker.start())
         except ExceptionGroup as failures:
@@ -95,7 +109,7 @@ class Supervisor:
     async def _worker_start(self) -> str:
         """The worker loads its modules meanwhile, and hears where the agent is once that is known."""
         agent_port = None
-        if self._settings.call.agent == "local":
+        if self._local:
             await self._agent_ready.wait()
             agent_port = self._agent_port
         return WorkerStart(settings=self._settings, agent_port=agent_port).model_dump_json(exclude_unset=True)

@@ -11,6 +11,8 @@ import json
 import signal
 import sys
 import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -21,20 +23,26 @@ import uvloop
 from telbridge.audio.formats import PCM_8K
 from telbridge.audio.wav import load_wav
 from telbridge.call.call import Call, CallPlan
-from telbridge.call.ports import Greeting, Leg
+from telbridge.call.director import Script
+from telbridge.call.events import CallFacts
+from telbridge.call.ports import Leg
 from telbridge.config import ConfigError, ConfigErrors, Settings
+from telbridge.dialplan.facts import Facts
 from telbridge.legs.sip.endpoint import SipEndpoint
-from telbridge.legs.sip.leg import SipLeg
 from telbridge.legs.sip.library import SipUnavailable
 from telbridge.ops import logging
 from telbridge.ops.records import RecordFile, record_of
 from telbridge.serving.apology import apology_path, filler_path
+from telbridge.serving.dialplans import Chosen, Dialplans, is_built_in
+from telbridge.serving.ingress import Ingress
 from telbridge.serving.messages import WorkerStart
+from telbridge.serving.outside import World, in_format
 from telbridge.serving.sessions import Sessions
 from telbridge.sessions.connection import make_http_session
 
 log = structlog.get_logger()
 
+NOT_FOUND: Final = 404
 LAST_CALLS_S: Final = 4.5
 """After the drain deadline: calls that were asked to end get so long, and the length of the apology, to say
 so and to write their records."""
@@ -46,9 +54,11 @@ class Worker:
     def __init__(self, start: WorkerStart) -> None:
         settings = start.settings
         self._settings = settings
-        self._sessions = Sessions(settings, start.agent_port)
+        self.dialplans = Dialplans(settings, local_runs=start.agent_port is not None)
+        self._sessions = Sessions(settings, start.agent_port, self.dialplans.agents)
+        self._world = World(settings.local_agent)
         self._records = RecordFile(settings.records.file())
-        self._plan = _plan(settings)
+        self._words = _own_words(settings)
         self._calls: dict[str, Call] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.serving = asyncio.Event()
@@ -63,20 +73,30 @@ class Worker:
         async with make_http_session() as http:
             self._http = http
             endpoint = SipEndpoint(self._settings.sip, self._on_call, log=log)
+            ingress = Ingress(self._settings, self._on_call, log)
             endpoint.start()
-            refreshing = asyncio.create_task(self._sessions.keep_secrets_fresh())
+            background = [
+                asyncio.create_task(self._sessions.keep_secrets_fresh()),
+                asyncio.create_task(self.dialplans.watch()),
+                asyncio.create_task(self._world.prepare(needs_voice=self.dialplans.needs_voice)),
+            ]
             try:
+                await ingress.start()
                 self.serving.set()
-                _say(event="ready", **endpoint.describe())
+                _say(event="ready", **endpoint.describe(), **ingress.describe())
                 await stop.wait()
                 endpoint.drain()
+                ingress.drain()
                 log.info("worker_draining", calls=len(self._calls))
                 await self._drain(hurry)
             finally:
-                refreshing.cancel()
+                for task in background:
+                    task.cancel()
+                await ingress.stop()
                 await endpoint.stop()
+                await self._world.aclose()
 
-    def _on_call(self, leg: SipLeg) -> None:
+    def _on_call(self, leg: Leg) -> None:
         task = asyncio.create_task(self._serve(leg), name=leg.facts.call_id)
         self._tasks.add(task)
         self.idle.clear()
@@ -94,9 +114,13 @@ class Worker:
         call_log = log.bind(call_id=facts.call_id)
         call_log.info("call_arrived", ingress=facts.ingress, codec=str(facts.wire_format))
         try:
-            assert self._http is not None
-            session = self._sessions.new(facts, self._http, call_log)
-            call = Call(leg, session, self._plan, clock=time.monotonic_ns, log=call_log)
+            known = _facts(facts)
+            chosen = self.dialplans.plan_for(known, known.started_at)
+            if chosen is None:
+                call_log.warning("no_dialplan", remedy="write one without [match]; see `telbridge route`")
+                leg.reject(NOT_FOUND)
+                return
+            call = self._call(leg, chosen, known, call_log)
             self._calls[facts.call_id] = call
             summary = await call.run()
         except Exception:  # noqa: BLE001 - the wall between calls
@@ -115,6 +139,28 @@ class Worker:
             rx_lost=summary.quality.rx_lost if summary.quality else None,
         )
 
+    def _call(self, leg: Leg, chosen: Chosen, known: Facts, call_log: Any) -> Call:
+        """A call with all that belongs to it."""
+        assert self._http is not None
+        plan = chosen.plan
+        call_log.info("dialplan", name=plan.name, version=plan.version)
+        agent = plan.sessions[""].agent or self._sessions.default
+        words, said = self._words, self._settings.call.model_fields_set
+        return Call(
+            leg,
+            self._sessions.of_call(leg.facts, self._http, call_log),
+            CallPlan(
+                Script(plan, known, agent),
+                greeting_is_default=is_built_in(plan) and "greeting" not in said,
+                apology=in_format(words.apology, leg.format),
+                filler=in_format(words.filler, leg.format),
+                reply_timeout_s=self._settings.call.reply_timeout_s,
+            ),
+            self._world.for_call(chosen.recordings, leg.format),
+            clock=time.monotonic_ns,
+            log=call_log,
+        )
+
     async def _drain(self, hurry: asyncio.Event) -> None:
         idle: asyncio.Task[Any] = asyncio.create_task(self.idle.wait())
         hurried: asyncio.Task[Any] = asyncio.create_task(hurry.wait())
@@ -122,7 +168,7 @@ class Worker:
         await asyncio.wait([idle, hurried], timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
         for call in list(self._calls.values()):
             call.end()
-        await asyncio.wait([idle], timeout=LAST_CALLS_S + PCM_8K.ms_in(len(self._plan.apology)) / 1000)
+        await asyncio.wait([idle], timeout=LAST_CALLS_S + PCM_8K.ms_in(len(self._words.apology)) / 1000)
         for task in (idle, hurried):
             task.cancel()
         for task in list(self._tasks):
@@ -131,14 +177,35 @@ class Worker:
             await asyncio.wait(self._tasks)
 
 
-def _plan(settings: Settings) -> CallPlan:
+@dataclass(frozen=True, slots=True)
+class OwnWords:
+    """What we say ourselves when the agent cannot, in PCM_8K."""
+
+    apology: bytes
+    filler: bytes
+
+
+def _own_words(settings: Settings) -> OwnWords:
     section = settings.call
-    greeting = Greeting(section.greeting, section.greeting_verbatim) if section.greeting else None
-    return CallPlan(
-        greeting=greeting,
+    return OwnWords(
         apology=_wav("apology_wav", section.apology_wav or apology_path()),
         filler=_wav("filler_wav", section.filler_wav or filler_path()),
-        reply_timeout_s=section.reply_timeout_s,
+    )
+
+
+def _facts(facts: CallFacts) -> Facts:
+    """As a dialplan sees them."""
+    return Facts(
+        call_id=facts.call_id,
+        ingress=facts.ingress,
+        caller=facts.caller,
+        called=facts.called,
+        started_at=datetime.now(UTC),
+        domain=facts.domain,
+        trunk=facts.trunk,
+        peer=facts.peer,
+        headers=facts.headers,
+        parameters=facts.parameters,
     )
 
 
@@ -159,6 +226,7 @@ def _say(**message: Any) -> None:
 async def _main(start: WorkerStart, stdin: BinaryIO) -> None:
     loop = asyncio.get_running_loop()
     stop, hurry = asyncio.Event(), asyncio.Event()
+    worker = Worker(start)
 
     def on_term() -> None:
         (hurry if stop.is_set() else stop).set()
@@ -170,8 +238,9 @@ async def _main(start: WorkerStart, stdin: BinaryIO) -> None:
             hurry.set()
 
     loop.add_signal_handler(signal.SIGTERM, on_term)
+    loop.add_signal_handler(signal.SIGHUP, worker.dialplans.ask_reload)
     loop.add_reader(stdin.fileno(), on_stdin)
-    await Worker(start).run(stop, hurry)
+    await worker.run(stop, hurry)
 
 
 def main() -> int:

@@ -6,7 +6,8 @@ rhythm: feed a message, take the events, take the data to send. docs/adding-a-pr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -26,6 +27,15 @@ class ConnectRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """A vendor's limit of requests in a time, kept by all sessions of this process together."""
+
+    name: str
+    """No secret."""
+    every_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class HttpRequest:
     """What some APIs want before the WebSocket (a token, a session) or after it."""
 
@@ -34,7 +44,9 @@ class HttpRequest:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     json: Json | None = field(default=None, repr=False)
     after_s: float = 0.0
-    """Wait so long first (Retry-After, a vendor's rate limit)."""
+    """Wait so long first (Retry-After)."""
+    pace: Pace | None = None
+    """It takes its turn among all requests of this name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +58,16 @@ class Opening:
     """The leg's format on the telephone's wire, for its law."""
     environ: Mapping[str, str] = field(repr=False)
     """Where secrets are looked up (`SecretRef`)."""
+    unix_s: Callable[[], float] = time.time
+    """The wall clock, for ends that an API names by it."""
+
+    def lifetime_s(self, expires_at: object, longest_s: float) -> float:
+        """How long a session lives that was told now to end at `expires_at`, in Unix seconds; `longest_s`,
+        which the vendor's pages promise, where that cannot be true: one of the two clocks is wrong."""
+        if isinstance(expires_at, bool) or not isinstance(expires_at, int | float):
+            return longest_s
+        left_s = expires_at - self.unix_s()
+        return left_s if 0 < left_s <= longest_s else longest_s
 
 
 class AgentProtocol(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import aiohttp
@@ -12,9 +13,12 @@ from structlog.typing import FilteringBoundLogger
 
 from telbridge.audio.formats import AudioFormat
 from telbridge.call.events import (
+    AgentAudio,
     AgentEvent,
     AgentTranscript,
     CallerTranscript,
+    ReplyAudioDone,
+    ReplyDone,
     ReplyId,
     Said,
     SessionBack,
@@ -26,7 +30,8 @@ from telbridge.call.playout import Heard
 from telbridge.call.ports import Greeting, TextRole
 from telbridge.dialplan.vocabulary import Json, NeutralSettings
 from telbridge.sessions.base import AgentProtocol, HttpRequest
-from telbridge.sessions.link import CLOSED_BY_US, Link, Patience, fetch
+from telbridge.sessions.link import CLOSED_BY_US, RENEWED, Link, Patience, fetch
+from telbridge.sessions.renewal import Renewal
 from telbridge.sessions.websocket import AgentSocket
 
 RECONNECT_AFTER_S: Final = (0.0, 0.25, 0.5, 1.0, 2.0, 3.0)
@@ -35,6 +40,8 @@ LOSSES: Final = 5
 """In one call; a session that breaks more often is not worth another try."""
 GIVE_UP_AFTER_S: Final = 15.0
 """From a loss on, all tries together: the caller hears nothing but fillers meanwhile."""
+RENEWED_EVERY_NS: Final = 60_000_000_000
+"""At the most: a server whose sessions never live longer is left to end them."""
 AFTERWORD_S: Final = 2.0
 REMEMBERED: Final = 200
 """Utterances of the conversation that a new session is told."""
@@ -67,8 +74,13 @@ class AgentConnection:
         clock: Callable[[], int] = time.monotonic_ns,
         patience: Patience | None = None,
         reconnect_after_s: Sequence[float] = RECONNECT_AFTER_S,
+        replies_from: int = 0,
+        says_exactly: bool = True,
     ) -> None:
-        """`http`: made by `make_http_session`."""
+        """`http`: made by `make_http_session`. `replies_from`: added to the protocol's reply ids, for a
+        session that follows another one in the same call. `says_exactly`: what the API can."""
+        self._replies_from = replies_from
+        self.says_exactly = says_exactly
         self._protocol = protocol
         self._http = http
         self._log = log
@@ -79,6 +91,11 @@ class AgentConnection:
         self._link = self._new_link()
         self._dropped_octets = 0
         self._lost = False
+        self._renewing = False
+        """A session that is too old was left; the next one takes its place unheard."""
+        self._renewal = Renewal()
+        self._renewal_timer: asyncio.TimerHandle | None = None
+        self._renewed_ns: int | None = None
         self._ended = False
         self._closing = asyncio.Event()
         self._back_by: asyncio.Timeout | None = None
@@ -103,6 +120,10 @@ class AgentConnection:
         octets = self._dropped_octets + self._link.dropped_octets
         return int(self._protocol.uplink_format.ms_in(octets))
 
+    @property
+    def said(self) -> Sequence[Said]:
+        return [said for _, said in self._said]
+
     def send_audio(self, frame: bytes) -> None:
         self._link.send_audio(frame)
 
@@ -119,16 +140,19 @@ class AgentConnection:
                     self._remember(None, said)
             self._protocol.send_text(text, role=role, respond=respond)
             self._link.write()
+            self._put_off_renewal()
 
     def say(self, text: str) -> None:
         if not self._ended:
             self._protocol.say(text)
             self._link.write()
+            self._put_off_renewal()
 
     def request_reply(self, instructions: str | None = None) -> None:
         if not self._ended:
             self._protocol.request_reply(instructions)
             self._link.write()
+            self._put_off_renewal()
 
     def interrupt(self) -> None:
         if not self._ended:
@@ -139,6 +163,8 @@ class AgentConnection:
         if not self._ended:
             self._protocol.tool_result(tool_call_id, output, failed=failed)
             self._link.write()
+            self._renewal.answered(tool_call_id, self._clock())
+            self._mind_renewal()
 
     def update(self, neutral: NeutralSettings, vendor: Json) -> None:
         if not self._ended:
@@ -147,7 +173,9 @@ class AgentConnection:
 
     def report_heard(self, heard: Sequence[Heard]) -> None:
         if not self._ended:
-            self._protocol.report_heard(heard)
+            if self._replies_from:
+                heard = [replace(one, reply=ReplyId(one.reply - self._replies_from)) for one in heard]
+            self._protocol.report_heard([one for one in heard if one.reply > 0])
             self._link.write()
 
     def pause_reading(self) -> None:
@@ -171,6 +199,7 @@ class AgentConnection:
             end = await self._hold()
         finally:
             self._ended = True
+            self._stop_renewal_timer()
             await self._say_afterwords()
         self._log.info(
             "session_ended",
@@ -188,16 +217,33 @@ class AgentConnection:
         while (
             self._link.ready
             and end.may_reconnect
-            and losses < LOSSES
+            and (losses < LOSSES or end is RENEWED)
             and not self._closing.is_set()
             and self._hand_over()
         ):
-            losses += 1
+            self._stop_renewal_timer()
+            self._renewal = Renewal()
             self._lost = True
+            if end is RENEWED:
+                end, came = await self._renew()
+                if came or not end.may_reconnect:
+                    continue
+                if not self._hand_over():
+                    return end
+            losses += 1
             self._log.warning("session_lost", detail=end.detail, losses=losses)
             self._tell(SessionLost(self._clock(), end.detail))
             end = await self._reconnect(end)
         return end
+
+    async def _renew(self) -> tuple[SessionEnd, bool]:
+        """One try, of which the call hears nothing if it succeeds: how that session ended, and whether it was
+        ever ready."""
+        self._log.info("session_renewing")
+        self._renewing = True
+        end = await self._connection()
+        self._renewing = False
+        return end, self._link.ready
 
     async def _reconnect(self, broken: SessionEnd) -> SessionEnd:
         """Try until a connection was ready; how that one ended, or how the first one broke if none was."""
@@ -224,7 +270,7 @@ class AgentConnection:
 
     def _hand_over(self) -> bool:
         """From here on all that is asked goes to the successor, if there can be one."""
-        successor = self._protocol.successor([said for _, said in self._said])
+        successor = self._protocol.successor(self.said)
         if successor is None:
             return False
         self._dropped_octets += self._link.dropped_octets
@@ -263,6 +309,8 @@ class AgentConnection:
 
     def _tell(self, event: AgentEvent) -> None:
         assert self._on_event is not None
+        self._renewal.heed(event, self._clock())
+        self._mind_renewal()
         match event:
             case SessionReady() if self._lost:
                 self._lost = False
@@ -271,6 +319,10 @@ class AgentConnection:
                 self._said_meanwhile.clear()
                 if self._back_by is not None and not self._back_by.expired():
                     self._back_by.reschedule(None)
+                if self._renewing:
+                    self._renewing = False
+                    self._log.info("session_renewed")
+                    return
                 self._log.info("session_back", resumed=event.resumed)
                 event = SessionBack(event.at_ns, event.resumed)
             case CallerTranscript(text):
@@ -279,7 +331,39 @@ class AgentConnection:
                 self._remember(reply, Said(by_caller=False, text=text))
             case _:
                 pass
-        self._on_event(event)
+        self._on_event(self._numbered(event) if self._replies_from else event)
+
+    def _numbered(self, event: AgentEvent) -> AgentEvent:
+        """With its reply's id in the call."""
+        if isinstance(event, (AgentAudio, ReplyAudioDone, ReplyDone, AgentTranscript)):
+            return replace(event, reply=ReplyId(event.reply + self._replies_from))
+        return event
+
+    def _put_off_renewal(self) -> None:
+        self._renewal.asked(self._clock())
+        self._mind_renewal()
+
+    def _mind_renewal(self) -> None:
+        """A timer for the moment at which an ageing session is left; nothing most of the time."""
+        due_ns = self._renewal.due_ns()
+        if due_ns is None:
+            return
+        self._stop_renewal_timer()
+        wait_s = max(0.0, (due_ns - self._clock()) / 1e9)
+        self._renewal_timer = asyncio.get_running_loop().call_later(wait_s, self._leave)
+
+    def _leave(self) -> None:
+        self._renewal_timer = None
+        now_ns = self._clock()
+        fresh = self._renewed_ns is not None and now_ns - self._renewed_ns < RENEWED_EVERY_NS
+        if self._link.ready and not self._closing.is_set() and not fresh:
+            self._renewed_ns = now_ns
+            self._link.give_up_for_a_new_one()
+
+    def _stop_renewal_timer(self) -> None:
+        if self._renewal_timer is not None:
+            self._renewal_timer.cancel()
+            self._renewal_timer = None
 
     def _remember(self, reply: ReplyId | None, said: Said) -> None:
         """A reply's transcript grows: the latest is all of it."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -18,14 +20,16 @@ from pydantic import (
 )
 
 _ENVIRON: Final = "environ"
+_IPV4_LOOPBACK: Final = re.compile(r"127(\.\d{1,3}){3}")
 
 
 class SecretMissing(Exception):
     """A secret is not where the settings say."""
 
-    def __init__(self, key: str, what: str, instead: str) -> None:
+    def __init__(self, key: str, what: str, instead: str, *, absent: bool = True) -> None:
+        """`absent`: there is nothing at all; else it is no secret."""
         super().__init__(f"{key}: {what}: {instead}")
-        self.key, self.what, self.instead = key, what, instead
+        self.key, self.what, self.instead, self.absent = key, what, instead, absent
 
 
 class SecretRef(BaseModel):
@@ -70,6 +74,47 @@ class SecretRef(BaseModel):
             return self.file.read_text("utf-8").strip()
         except OSError as error:
             raise SecretMissing(key, f"{self.file}: {error.strerror}", "name a readable file") from error
+
+
+def on_this_machine(url: str) -> bool:
+    """Whether an agent's address is of this machine, and not encrypted: an agent of our own."""
+    address = urlsplit(url)
+    host = address.hostname or ""
+    return address.scheme in ("ws", "http") and (
+        host in ("localhost", "::1") or _IPV4_LOOPBACK.fullmatch(host) is not None
+    )
+
+
+def api_secret(
+    settings: BaseModel, field: str, environ: Mapping[str, str], *, section: str, url: str
+) -> str | None:
+    """The secret of one of the settings' fields, fit for a header: the rule of all agent APIs.
+
+    An agent on this machine wants none: it gets what the section names for it, and only if that is there. The
+    vendor's own variable of the environment is nobody else's business. SecretMissing, with the dotted key.
+    """
+    reference = getattr(settings, field)
+    local = on_this_machine(url)
+    if not isinstance(reference, SecretRef) or (local and field not in settings.model_fields_set):
+        return None
+    try:
+        return fit_for_a_header(reference.resolve(f"{section}.{field}", environ), f"{section}.{field}")
+    except SecretMissing as missing:
+        if local and missing.absent:
+            return None
+        raise
+
+
+def fit_for_a_header(secret: str, key: str) -> str:
+    """SecretMissing for what no key is: a line break would add a header of its own."""
+    if secret and secret.isascii() and secret.isprintable() and " " not in secret:
+        return secret
+    raise SecretMissing(
+        key,
+        "is empty, or holds a space, a line break or a character that no key has",
+        "store the key and nothing else there",
+        absent=False,
+    )
 
 
 def revealed(

@@ -15,6 +15,7 @@ from structlog.typing import FilteringBoundLogger
 
 from telbridge.call.events import AgentError, AgentEvent, Ending, SessionEnd, SessionReady
 from telbridge.sessions.base import AgentProtocol, ConnectRequest, HttpRequest
+from telbridge.sessions.pacing import EVERYBODY
 from telbridge.sessions.websocket import UPLINK_MAX_MS, AgentSocket, Outgoing
 
 BEAT_S: Final = 5.0
@@ -33,6 +34,7 @@ WAIT_MAX_S: Final = 10.0
 
 _DATA: Final = (WSMsgType.TEXT, WSMsgType.BINARY)
 _ALIVE: Final = (*_DATA, WSMsgType.PING, WSMsgType.PONG)
+RENEWED: Final = SessionEnd(Ending.AGENT_LOST, "renewed before its longest time", may_reconnect=True)
 CLOSED_BY_US: Final = SessionEnd(Ending.AGENT_HUNG_UP, "closed by us")
 
 _NORMAL: Final = 1000
@@ -114,6 +116,10 @@ class Link:
         self._by_us = self._end is None
         self._finish(CLOSED_BY_US)
 
+    def give_up_for_a_new_one(self) -> None:
+        """`run` then returns RENEWED."""
+        self._finish(RENEWED)
+
     # ------------------------------------------------------------ the run
 
     async def run(self, on_event: Callable[[AgentEvent], None]) -> SessionEnd:
@@ -146,6 +152,9 @@ class Link:
 
     async def _ask(self, request: HttpRequest) -> tuple[int | None, dict[str, str], bytes]:
         wait_s = min(request.after_s, WAIT_MAX_S)
+        if request.pace is not None:
+            now_s = asyncio.get_running_loop().time()
+            wait_s += EVERYBODY.turn(request.pace, now_s + wait_s, at_most_s=WAIT_MAX_S - wait_s)
         try:
             async with asyncio.timeout(wait_s + self._patience.connect_s) as self._deadline:
                 await asyncio.sleep(wait_s)

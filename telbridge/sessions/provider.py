@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import Annotated, Any, Generic, TypeVar, get_args
+from typing import Annotated, Any, Final, Generic, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -102,6 +102,41 @@ class Support:
     """Until when it may change in a running session; None: at any time, or not a setting."""
 
 
+_NOT_AT_ALL: Final[Mapping[Ability, str]] = {
+    Ability.KEY_TERMS: "the API has no field for them: put them into the instructions",
+    Ability.TURN_THRESHOLD: "the API has no threshold for speech",
+    Ability.TURN_PREFIX: "the API has no such setting",
+    Ability.TURN_EAGERNESS: "the API detects turns by voice only",
+    Ability.NOISE_REDUCTION: "the API has none",
+    Ability.ECHO_CANCELLATION: "the API has none",
+    Ability.TEMPERATURE: "the API has no such setting",
+    Ability.MAX_OUTPUT_TOKENS: "the API has no such limit: ask for short answers in the instructions",
+    Ability.REASONING_EFFORT: "the API has no such setting",
+    Ability.USER_ID: "a session has no user",
+    Ability.MEMORY_ID: "the API remembers nothing beyond a session",
+    Ability.TAGS: "a session has no labels",
+    Ability.IDLE_TIMEOUT: "the API has no such time-out: let the dialplan watch the silence",
+    Ability.REPORT_HEARD: "the API takes no such report",
+    Ability.LATENCY: "the API tells none",
+}
+
+
+def impossible(ability: Ability) -> Support:
+    """The same words for all that cannot do it."""
+    return Support(Way.IMPOSSIBLE, _NOT_AT_ALL[ability])
+
+
+ALWAYS_SPEAKS: Final = Support(Way.EMULATED, "always audio with its transcript; text alone is refused")
+"""For `Ability.MODALITIES` of an API that has no choice."""
+
+
+def silent_misfit(neutral: NeutralSettings) -> list[tuple[str, str]]:
+    """The misfit that goes with ALWAYS_SPEAKS."""
+    if neutral.modalities is None or "audio" in neutral.modalities:
+        return []
+    return [(Ability.MODALITIES, 'always speaks: write "audio"')]
+
+
 S = TypeVar("S", bound=VendorSettings)
 
 
@@ -129,6 +164,9 @@ class Provider(Generic[S]):
     fetch_secrets: Callable[[S], Mapping[str, str]] = lambda _: {}
     """Short-lived secrets that no setting can hold, by the names under which `open` looks for them in
     `Opening.environ`; none for most. Blocks for as long as the network takes. SecretMissing."""
+    misfits: Callable[[S | None, NeutralSettings], Sequence[tuple[str, str]]] = lambda settings, neutral: ()
+    """Dotted key and reason of neutral values that have no place, though others of the same field have: in
+    the API at all (None), or in a session with these settings."""
     refusals: Callable[[S], Sequence[tuple[str, str]]] = lambda _: ()
     """Dotted key and "what is wrong: what to write instead", for combinations the API would refuse."""
 
@@ -151,14 +189,27 @@ def neutral_keys(neutral: NeutralSettings) -> list[Ability]:
     return keys
 
 
-def problems(provider: Provider[Any], neutral: NeutralSettings) -> list[tuple[str, str]]:
-    """Dotted key and reason for each neutral setting that this API cannot do at all."""
-    found = []
-    for key in neutral_keys(neutral):
-        support = provider.abilities[key]
-        if support.way is Way.IMPOSSIBLE:
-            found.append((str(key), f"{provider.title} cannot do this: {support.how}"))
-    return found
+def problems(
+    provider: Provider[Any], neutral: NeutralSettings, settings: VendorSettings | None = None
+) -> list[tuple[str, str]]:
+    """Dotted key and reason for each neutral setting that this API cannot do: not at all, or not this value.
+    `settings`: the provider's section; without it only what no section could mend is told."""
+    found = [
+        (str(key), support.how)
+        for key in neutral_keys(neutral)
+        if (support := provider.abilities[key]).way is Way.IMPOSSIBLE
+    ]
+    told = {key for key, _ in found}
+    found += [(str(key), why) for key, why in provider.misfits(settings, neutral) if key not in told]
+    return [(key, f"{provider.title} cannot do this: {why}") for key, why in found]
+
+
+def refuse_misfits(
+    provider: Provider[Any], neutral: NeutralSettings, settings: VendorSettings | None = None
+) -> None:
+    """For `update`: UpdateImpossible for the first neutral value that has no place."""
+    for key, why in problems(provider, neutral, settings):
+        raise UpdateImpossible(key, why)
 
 
 def refuse_locked_neutral(provider: Provider[Any], neutral: NeutralSettings, *, spoken: bool) -> None:
@@ -170,10 +221,11 @@ def refuse_locked_neutral(provider: Provider[Any], neutral: NeutralSettings, *, 
         _refuse_lock(str(key), support.lock, spoken=spoken)
 
 
-def merged(settings: S, changes: Json, *, spoken: bool) -> S:
+def merged(settings: S, changes: Json, *, spoken: bool, running: bool = True) -> S:
     """The settings with a vendor's own fields changed, for `update`: tables are merged, all else replaced.
-    UpdateImpossible for a field that does not exist, has a wrong value or can't change any more."""
-    for path, lock in _locks(type(settings), changes, ""):
+    UpdateImpossible for a field that does not exist, has a wrong value or can't change any more. Before the
+    session is `running` everything may change."""
+    for path, lock in locks(type(settings), changes) if running else ():
         _refuse_lock(path, lock, spoken=spoken)
     tree = settings.model_dump(exclude_unset=True)
     try:
@@ -207,7 +259,8 @@ def _refuse_lock(key: str, lock: Lock | None, *, spoken: bool) -> None:
     raise UpdateImpossible(key, f"can't be changed now, {lock.value}")
 
 
-def _locks(model: type[BaseModel], changes: Json, prefix: str) -> list[tuple[str, Lock]]:
+def locks(model: type[BaseModel], changes: Json, prefix: str = "") -> list[tuple[str, Lock]]:
+    """The locks of what is changed, with their dotted keys; keys that do not exist have none."""
     found: list[tuple[str, Lock]] = []
     for name, value in changes.items():
         field = model.model_fields.get(name)
@@ -216,7 +269,7 @@ def _locks(model: type[BaseModel], changes: Json, prefix: str) -> list[tuple[str
         found += [(prefix + name, mark) for mark in field.metadata if isinstance(mark, Lock)]
         if isinstance(value, dict):
             for inner in _tables(field.annotation):
-                found += _locks(inner, value, f"{prefix}{name}.")
+                found += locks(inner, value, f"{prefix}{name}.")
     return found
 
 

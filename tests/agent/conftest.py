@@ -14,7 +14,7 @@ from openai import BaseModel
 from openai.types.realtime.realtime_server_event import RealtimeServerEvent
 
 from telbridge.agent.events import Misdeed, ReplyId, TurnId
-from telbridge.agent.facade_openai import OpenAIFacade
+from telbridge.agent.facades.openai.facade import OpenAIFacade
 
 Json = dict[str, Any]
 

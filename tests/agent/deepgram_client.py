@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from telbridge.agent.events import Configured, ReplyId
-from telbridge.agent.facade_deepgram import CLOSE, DeepgramFacade
+from telbridge.agent.facades.deepgram.facade import CLOSE, DeepgramFacade
 from tests.agent.deepgram_judge import Json, judge_text
 
 FRAME = b"\x7f" * 160

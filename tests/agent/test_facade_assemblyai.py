@@ -17,9 +17,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telbridge.agent import door_assemblyai
-from telbridge.agent.assemblyai_schema import CLIENT_EVENTS
-from telbridge.agent.assemblyai_store import GRACE_NS, Dropped, Tokens
 from telbridge.agent.events import (
     AudioIn,
     AudioText,
@@ -34,7 +31,10 @@ from telbridge.agent.events import (
     TurnId,
 )
 from telbridge.agent.facade import FacadeOptions, Updates, Wants
-from telbridge.agent.facade_assemblyai import AHEAD_MAX_MS, READY_AFTER_MS, AssemblyAIFacade
+from telbridge.agent.facades.assemblyai import door as door_assemblyai
+from telbridge.agent.facades.assemblyai.facade import AHEAD_MAX_MS, READY_AFTER_MS, AssemblyAIFacade
+from telbridge.agent.facades.assemblyai.schema import CLIENT_EVENTS
+from telbridge.agent.facades.assemblyai.store import GRACE_NS, Dropped, Tokens
 from telbridge.agent.server import serve
 from telbridge.agent.settings import AgentSettings
 from telbridge.audio.formats import PCM_24K, PCMA_8K, PCMU_8K

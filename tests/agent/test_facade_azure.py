@@ -29,9 +29,6 @@ from azure.core.credentials_async import AsyncTokenCredential
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from telbridge.agent import door_azure
-from telbridge.agent.azure_events import CLIENT_EVENTS
-from telbridge.agent.azure_session import Endpoint
 from telbridge.agent.events import (
     AudioCleared,
     AudioIn,
@@ -47,8 +44,11 @@ from telbridge.agent.events import (
     TurnCommitted,
 )
 from telbridge.agent.facade import FacadeOptions, Updates, Wants
-from telbridge.agent.facade_azure import AzureFacade
-from telbridge.agent.facade_openai import EAGERNESS_MS
+from telbridge.agent.facades.azure import door as door_azure
+from telbridge.agent.facades.azure.events import CLIENT_EVENTS
+from telbridge.agent.facades.azure.facade import AzureFacade
+from telbridge.agent.facades.azure.session import Endpoint
+from telbridge.agent.facades.realtime import EAGERNESS_MS
 from telbridge.agent.server import serve
 from telbridge.agent.settings import AgentSettings
 from telbridge.audio.formats import PCM_8K, PCM_16K, PCM_24K, PCMA_8K, PCMU_8K, AudioFormat, Encoding

@@ -17,10 +17,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telbridge.agent import companion_schema as schema
-from telbridge.agent import door_companion
-from telbridge.agent.companion_schema import COMMANDS, RefusedBodyError, Turns, Wanted
-from telbridge.agent.companion_store import TOKEN_LIFE_S, CompanionOptions, Connections, TooManyError
 from telbridge.agent.events import (
     AudioIn,
     AudioText,
@@ -34,7 +30,11 @@ from telbridge.agent.events import (
     ToolResult,
 )
 from telbridge.agent.facade import FacadeOptions, Updates, Wants
-from telbridge.agent.facade_companion import READY_AFTER_NS, CompanionFacade
+from telbridge.agent.facades.companion import door as door_companion
+from telbridge.agent.facades.companion import schema as schema
+from telbridge.agent.facades.companion.facade import READY_AFTER_NS, CompanionFacade
+from telbridge.agent.facades.companion.schema import COMMANDS, RefusedBodyError, Turns, Wanted
+from telbridge.agent.facades.companion.store import TOKEN_LIFE_S, CompanionOptions, Connections, TooManyError
 from telbridge.agent.server import serve
 from telbridge.agent.settings import AgentSettings
 from telbridge.audio.formats import PCM_16K

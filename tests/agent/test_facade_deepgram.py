@@ -17,7 +17,7 @@ from telbridge.agent.events import (
     ReplyRequested,
 )
 from telbridge.agent.facade import Facade
-from telbridge.agent.facade_deepgram import CLOSE, DeepgramFacade
+from telbridge.agent.facades.deepgram.facade import CLOSE, DeepgramFacade
 from telbridge.audio.formats import PCM_24K, PCMA_8K, PCMU_8K, AudioFormat, Encoding
 from tests.agent.deepgram_client import (
     AURA,

@@ -22,7 +22,7 @@ from telbridge.agent.events import (
     ToolResult,
     TurnCommitted,
 )
-from telbridge.agent.facade_openai import OpenAIFacade, Wants
+from telbridge.agent.facades.openai.facade import OpenAIFacade, Wants
 from telbridge.audio.formats import PCM_24K, PCMA_8K, PCMU_8K
 
 Connect = Callable[..., Any]

@@ -213,3 +213,13 @@ async def test_the_process_says_what_is_wrong_in_one_line(arguments: list[str], 
     _, errors = await process.communicate()
     assert process.returncode == 2
     assert said in errors.decode() and errors.count(b"\n") == 1
+
+
+async def test_what_a_client_offers_as_subprotocol_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    offered = ("realtime", "openai-insecure-api-key.sk-secret")
+    async with serve(AgentSettings(brain="echo")) as port, aiohttp.ClientSession() as http:
+        url = f"ws://127.0.0.1:{port}/v1/realtime?model=gpt-realtime-2.1"
+        async with http.ws_connect(url, protocols=offered) as socket:
+            await socket.receive()
+    assert "subprotocols" in caplog.text
+    assert "sk-secret" not in caplog.text

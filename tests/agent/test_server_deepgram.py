@@ -14,8 +14,8 @@ import pytest
 from deepgram.core.api_error import ApiError
 from websockets.exceptions import ConnectionClosedOK
 
-from telbridge.agent import door_deepgram
 from telbridge.agent.brains.script import tone
+from telbridge.agent.facades.deepgram import door as door_deepgram
 from telbridge.agent.server import serve
 from telbridge.agent.settings import AgentSettings
 from telbridge.audio.formats import PCMU_8K

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import tomllib
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
 
 from telbridge.audio.formats import PCM_8K, PCMU_8K, AudioFormat
+from telbridge.call.director import Script
 from telbridge.call.events import (
     AgentEvent,
     CallFacts,
@@ -14,10 +18,23 @@ from telbridge.call.events import (
     LegEnded,
     LegEvent,
     LegQuality,
+    Said,
     SessionEnd,
 )
 from telbridge.call.playout import Heard
-from telbridge.call.ports import Greeting, Media, TextRole
+from telbridge.call.ports import (
+    Greeting,
+    Media,
+    OutsideFailed,
+    Session,
+    SessionImpossible,
+    TextRole,
+    UpdateImpossible,
+)
+from telbridge.dialplan.facts import Facts
+from telbridge.dialplan.model import Dialplan
+from telbridge.dialplan.orders import CallHttp, CallPython, CallWebhook
+from telbridge.dialplan.plan import Plan, Wanted, resolved
 from telbridge.dialplan.vocabulary import Json, NeutralSettings
 
 MS_NS = 1_000_000
@@ -33,6 +50,9 @@ class HandLeg:
         self.facts = CallFacts("c1", "sip", "alice", "bob", "127.0.0.1:5061", PCMU_8K)
         self.said: list[str] = []
         self.now_ns = 0
+        self.woken = 0
+        self.unplayed_ms = 0
+        """What a carrier would hold."""
         self.media: Media | None = None
         self._on_event: Callable[[LegEvent], None] | None = None
 
@@ -65,8 +85,18 @@ class HandLeg:
         self.said.append("over")
         self.emit(LegEnded(Ending.CALLER_HUNG_UP, self.now_ns))
 
-    def flush(self) -> None:
+    def wake(self) -> None:
+        self.woken += 1
+
+    def flush(self) -> int:
         self.said.append("flush")
+        return self.unplayed_ms
+
+    def transfer(self, target: str, *, timeout_s: float) -> None:
+        self.said.append(f"REFER {target}")
+
+    def send_dtmf(self, digits: str, *, tone_ms: int, gap_ms: int) -> None:
+        self.said.append(f"keys {digits}")
 
     def quality(self) -> LegQuality | None:
         return None
@@ -103,6 +133,10 @@ class HandSession:
         self.reading = True
         self.closed = False
         self.uplink_dropped_ms = 0
+        self.said: list[Said] = []
+        self.says_exactly = True
+        self.refuses = ""
+        """Why an update is impossible."""
         self.emit: Callable[[AgentEvent], None] = lambda event: None
         self._end: asyncio.Future[SessionEnd] = asyncio.get_running_loop().create_future()
         self.running = asyncio.Event()
@@ -140,6 +174,8 @@ class HandSession:
         self.asked.append(("failed" if failed else "result", tool_call_id))
 
     def update(self, neutral: NeutralSettings, vendor: Json) -> None:
+        if self.refuses:
+            raise UpdateImpossible("voice", self.refuses)
         self.asked.append(("update", str(sorted(neutral.model_fields_set))))
 
     def report_heard(self, heard: Sequence[Heard]) -> None:
@@ -155,3 +191,73 @@ class HandSession:
         self.closed = True
         if not self._end.done():
             self.ends(Ending.AGENT_HUNG_UP)
+
+
+class HandAgents:
+    """Gives the sessions that the test made, in their order."""
+
+    def __init__(self, *sessions: HandSession) -> None:
+        self.left = list(sessions)
+        self.wanted: list[Wanted] = []
+        self.told: list[Sequence[Said]] = []
+        self.replies_from = 0
+
+    def open(self, wanted: Wanted, *, said: Sequence[Said] = (), replies_from: int = 0) -> Session:
+        self.wanted.append(wanted)
+        self.told.append(said)
+        self.replies_from = replies_from
+        if not self.left:
+            raise SessionImpossible("no more agents here")
+        return self.left.pop(0)
+
+
+class HandOutside:
+    """The world outside, as the test wishes it."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.answers: dict[str, Any] = {}
+        """By URL or entry point; an exception is raised, what is missing fails."""
+        self.voice: bytes | None = None
+        self.wavs: dict[str, bytes] = {}
+
+    async def _answer(self, what: str) -> Any:
+        self.asked.append(what)
+        await asyncio.sleep(0)
+        if what not in self.answers:
+            raise OutsideFailed("no answer")
+        return self.answers[what]
+
+    async def webhook(self, order: CallWebhook) -> Any:
+        return await self._answer(order.url)
+
+    async def http(self, order: CallHttp) -> Any:
+        return await self._answer(order.url)
+
+    async def python(self, order: CallPython) -> Any:
+        return await self._answer(order.entry)
+
+    async def speech(self, text: str) -> bytes:
+        self.asked.append(f"voice: {text}")
+        await asyncio.sleep(0)
+        if self.voice is None:
+            raise OutsideFailed("there is no voice")
+        return self.voice
+
+    def recording(self, file: str) -> bytes:
+        if file not in self.wavs:
+            raise OutsideFailed(f"{file} was not read")
+        return self.wavs[file]
+
+    def music(self) -> bytes:
+        return b"\x40\x01" * 16_000
+
+
+def a_script(dialplan: str = "") -> Script:
+    """A dialplan as its author would write it, for the leg of these tests."""
+    model = Dialplan.model_validate(tomllib.loads(dialplan))
+    sessions = {name: resolved(profile, model.profiles) for name, profile in model.profiles.items()}
+    sessions[""] = resolved(model.session, model.profiles)
+    plan = Plan("test", "test.toml", "v1", model, sessions, model.hours, ("local", "deepgram"))
+    facts = Facts("c1", "sip", "alice", "bob", datetime(2026, 11, 23, 10, 30, tzinfo=UTC))
+    return Script(plan, facts, "local")

@@ -10,7 +10,7 @@ import structlog
 
 from telbridge.call import call as call_module
 from telbridge.call import recovery
-from telbridge.call.call import DOWNLINK_HIGH_MS, HANG_UP_TOOL, Call, CallPlan
+from telbridge.call.call import DOWNLINK_HIGH_MS, Call, CallPlan
 from telbridge.call.events import (
     AgentAudio,
     CallerStartedSpeaking,
@@ -25,9 +25,21 @@ from telbridge.call.events import (
     SessionLost,
     ToolCall,
 )
-from telbridge.call.ports import Greeting
-from tests.call.sides import HandLeg, HandSession
-from tests.call.test_call import FRAME, MOMENT, R1, R2, SORRY, WORDS, Scene, _soon, a_call
+from tests.call.sides import HandAgents, HandLeg, HandOutside, HandSession, a_script
+from tests.call.test_call import (
+    FRAME,
+    HANG_UP_TOOL,
+    HANGS_UP,
+    MOMENT,
+    R1,
+    R2,
+    SORRY,
+    WORDS,
+    Scene,
+    _soon,
+    a_call,
+    greets,
+)
 
 # ---------------------------------------------------------------- a loss
 
@@ -141,7 +153,7 @@ async def test_events_after_the_end_arm_no_timer() -> None:
         scene.leg.caller_hangs_up()
         await scene.summary()
         call = scene.call
-        assert (call._recovery._timer, call._parting, call._owed) == (None, None, None)
+        assert (call._recovery._timer, call._parting, call._owed.pending) == (None, None, False)
 
 
 # ---------------------------------------------------------------- the tool that hangs up
@@ -183,9 +195,10 @@ class Unacknowledged(HandLeg):
 
 def a_scene(leg: HandLeg, reply_timeout_s: float = 60.0) -> Scene:
     session = HandSession()
-    plan = CallPlan(Greeting("Hello."), SORRY, MOMENT, reply_timeout_s)
+    plan = CallPlan(a_script(greets("Hello.") + HANGS_UP), False, SORRY, MOMENT, reply_timeout_s)
     log: Any = structlog.get_logger()
-    return Scene(leg, session, Call(leg, session, plan, clock=leg.clock, log=log))
+    call = Call(leg, HandAgents(session), plan, HandOutside(), clock=leg.clock, log=log)
+    return Scene(leg, session, call)
 
 
 async def test_a_caller_who_leaves_before_the_ack_is_not_logged_as_answered() -> None:

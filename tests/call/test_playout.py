@@ -376,3 +376,85 @@ def test_a_burst_without_underruns_is_played_to_the_last_sample_of_its_pauses() 
     out.append(R1, speech)
     out.complete(R1)
     assert drain(out).startswith(speech)
+
+
+# ---------------------------------------------------------------- a carrier that had not played all
+
+
+def test_what_the_carrier_threw_away_was_not_heard() -> None:
+    out = playout()
+    out.append(R1, tone(1000))
+    for _ in range(10):
+        out.pull()
+    (fate,) = out.flush(unplayed_ms=130)
+    assert (fate.reply, fate.heard_ms, fate.discarded_ms) == (R1, 70, 930)
+    assert (out.totals.heard_samples, out.totals.discarded_samples) == (70 * 8, 930 * 8)
+    assert bytes(out.pull()) == bytes(FRAME), "nothing is left to fade"
+
+
+def test_a_reply_pulled_to_its_end_is_cut_by_what_the_carrier_still_held() -> None:
+    out = playout()
+    for reply, ms in ((R1, 50), (R2, 100)):
+        out.append(reply, tone(ms))
+        out.complete(reply)
+    drain(out)
+    first, second = out.flush(unplayed_ms=130)
+    assert (first.reply, first.heard_ms, first.discarded_ms) == (R1, 30, 20), "10 ms of padding came last"
+    assert (second.reply, second.heard_ms, second.discarded_ms) == (R2, 0, 100)
+
+
+def test_padding_behind_the_last_word_is_nothing_that_was_missed() -> None:
+    out = playout()
+    out.append(R1, tone(50))
+    out.complete(R1)
+    for _ in range(3):
+        out.pull()
+    assert out.flush(unplayed_ms=10) == []
+
+
+def test_without_a_carrier_nothing_changes() -> None:
+    out = playout()
+    out.append(R1, tone(100))
+    out.complete(R1)
+    drain(out)
+    assert out.flush() == []
+
+
+@given(
+    lengths=st.lists(st.integers(1, 900), min_size=1, max_size=4),
+    pulled=st.integers(0, 120),
+    unplayed_ms=st.integers(0, 600),
+)
+def test_every_sample_is_heard_or_discarded_also_with_a_carrier(
+    lengths: list[int], pulled: int, unplayed_ms: int
+) -> None:
+    out = playout()
+    for number, samples_ in enumerate(lengths, 1):
+        out.append(ReplyId(number), numbered(samples_))
+        out.complete(ReplyId(number))
+    for _ in range(pulled):
+        out.pull()
+    fates = out.flush(unplayed_ms)
+    assert out.totals.heard_samples + out.totals.discarded_samples == sum(lengths)
+    assert out.totals.discarded_samples == sum(fate.discarded_samples for fate in fates)
+    for fate in fates:
+        assert fate.heard_samples + fate.discarded_samples == lengths[fate.reply - 1]
+    assert [fate.reply for fate in fates] == sorted(fate.reply for fate in fates)
+
+
+def test_a_frame_is_certain_once_nothing_can_change_it() -> None:
+    out = playout()
+    assert not out.whole_frame_waits
+    out.append(R1, tone(19))
+    assert not out.whole_frame_waits
+    out.append(R1, tone(1))
+    assert out.whole_frame_waits
+    out.pull()
+    out.append(R1, tone(5))
+    assert not out.whole_frame_waits
+    out.complete(R1)
+    assert out.whole_frame_waits
+    out.pull()
+    assert not out.starved
+    out.pull()
+    assert out.starved

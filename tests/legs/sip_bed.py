@@ -269,6 +269,12 @@ class Caller:
             if (not final or status >= 200) and (not to or re.search(rf"(?im)^CSeq: *\d+ +{to}\s*$", text)):
                 return status, text
 
+    def respond(self, request: str, status: str = "200 OK") -> None:
+        """Answer a request of the bridge."""
+        copied = ("Via", "From", "To", "Call-ID", "CSeq")
+        head = [line for line in request.split(CRLF) if line.split(":")[0] in copied]
+        self.send(CRLF.join([f"SIP/2.0 {status}", *head, "Content-Length: 0", "", ""]))
+
     def nothing_comes(self, seconds: float) -> bool:
         self.sip.settimeout(seconds)
         try:
@@ -327,6 +333,10 @@ class Caller:
     def bye(self) -> None:
         self.request("BYE")
         assert self.response(to="BYE")[0] == 200
+
+    def bye_unheard(self) -> None:
+        """BYE, while requests of the bridge may stand in our socket unanswered."""
+        self.request("BYE")
 
     # ---- RTP
 

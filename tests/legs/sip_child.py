@@ -35,6 +35,7 @@ def _plain(value: Any) -> Any:
 class Echo:
     def __init__(self, raise_after: int | None) -> None:
         self.last, self.frames, self.raise_after = bytes(320), 0, raise_after
+        self.taken = 0
 
     def uplink(self, frame: bytes | memoryview, now_ns: int) -> None:
         self.last, self.frames = bytes(frame), self.frames + 1
@@ -42,6 +43,7 @@ class Echo:
             raise RuntimeError("a bug of the test's")
 
     def downlink(self, now_ns: int) -> bytes:
+        self.taken += 1
         return self.last
 
 
@@ -49,6 +51,7 @@ class Child:
     def __init__(self, settings: SipSettings, manners: dict[str, Any]) -> None:
         self.settings, self.manners = settings, manners
         self.legs: dict[str, SipLeg] = {}
+        self.media: dict[str, Echo] = {}
         self.endpoint = self.new_endpoint()
 
     def new_endpoint(self) -> SipEndpoint:
@@ -65,10 +68,11 @@ class Child:
 
     def serve(self, leg: SipLeg) -> None:
         called = leg.facts.called
-        leg.attach(Echo(10 if called == "bug" else None), partial(self.on_event, leg))
+        media = self.media[leg.facts.call_id] = Echo(10 if called == "bug" else None)
+        leg.attach(media, partial(self.on_event, leg))
         leg.ring()
-        if called == "reject":
-            leg.reject(404)
+        if called.startswith("reject-"):
+            leg.reject(int(called.removeprefix("reject-")))
         elif called == "busy":
             leg.reject(503, retry_after_s=7)
         elif called not in ("ring", "never-attached"):
@@ -79,14 +83,24 @@ class Child:
         if type(event).__name__ == "LegEnded":
             quality = leg.quality()
             say("quality", call=leg.facts.call_id, **(dataclasses.asdict(quality) if quality else {}))
-            for late in (leg.ring, leg.answer, leg.hang_up, leg.flush, partial(leg.reject, 486)):
+            lates = (leg.ring, leg.answer, leg.hang_up, leg.flush, partial(leg.reject, 486))
+            for late in (*lates, partial(leg.transfer, "sip:a@b", timeout_s=1.0)):
                 late()
+            leg.send_dtmf("1", tone_ms=100, gap_ms=60)
             del self.legs[leg.facts.call_id]
+            self.media.pop(leg.facts.call_id, None)
 
     async def command(self, what: dict[str, Any]) -> None:
         match what["do"]:
             case "hang_up":
                 self.legs[what["call"]].hang_up()
+            case "transfer":
+                self.legs[what["call"]].transfer(what["target"], timeout_s=what.get("timeout_s", 20.0))
+            case "send_dtmf":
+                timing = {"tone_ms": what.get("tone_ms", 100), "gap_ms": what.get("gap_ms", 60)}
+                self.legs[what["call"]].send_dtmf(what["digits"], **timing)
+            case "taken":
+                say("taken", call=what["call"], frames=self.media[what["call"]].taken)
             case "quality":
                 quality = self.legs[what["call"]].quality()
                 say("quality", call=what["call"], **(dataclasses.asdict(quality) if quality else {}))

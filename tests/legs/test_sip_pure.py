@@ -27,6 +27,7 @@ from telbridge.legs.sip.gate import find_layout, outside_method
 from telbridge.legs.sip.keys import IS_END, IS_UPDATE, LOST_END_NS, KeyWatch
 from telbridge.legs.sip.library import PjsuaBuild, SipUnavailable, built_folder, interpreter_tag
 from telbridge.legs.sip.message import MAX_HEADERS, MAX_VALUE, offered_codec, parse_invite
+from telbridge.legs.sip.peers import names_the_caller, peer_address, trunk_of
 from telbridge.legs.sip.settings import SipSettings
 from telbridge.legs.sip.stack import nameservers
 from telbridge.legs.sip.tcp_filter import program
@@ -204,7 +205,14 @@ def test_the_facts_of_an_invite() -> None:
         "\r\nv=0\r\n"
     )
     assert (invite.caller, invite.called, invite.call_id) == ("anna", "+4930", "abc@x")
-    assert invite.headers == {"X-Tenant": "a, b", "P-Asserted-Identity": "<tel:+491>"}
+    assert (invite.asserted, invite.domain) == ("+491", "bridge")
+    assert invite.headers == {
+        "From": '"Anna; <x>" <sip:anna:secret@example.org>;tag=1',
+        "To": "<sip:y@z>",
+        "X-Tenant": "a, b",
+        "P-Asserted-Identity": "<tel:+491>",
+        "Subject": "s",
+    }
     assert invite.offer == "v=0\r\n"
 
 
@@ -222,6 +230,54 @@ def test_the_caller(sender: str, caller: str) -> None:
     assert parse_invite(f"INVITE sip:x@y SIP/2.0\r\nFrom: {sender}\r\n\r\n").caller == caller
 
 
+@pytest.mark.parametrize(
+    ("target", "to", "domain"),
+    [
+        ("sip:100@Tenant-A.example:5070;transport=udp", "<sip:y@z>", "tenant-a.example"),
+        ("sip:bridge", "<sip:y@z>", "bridge"),
+        ("sip:[2001:DB8::1]:5060", "", "[2001:db8::1]"),
+        ("tel:+4930", '"B" <sip:+4930@tenant-b.example;user=phone>', "tenant-b.example"),
+        ("tel:+4930", "<tel:+4930>", ""),
+    ],
+)
+def test_the_domain_called(target: str, to: str, domain: str) -> None:
+    assert parse_invite(f"INVITE {target} SIP/2.0\r\nTo: {to}\r\n\r\n").domain == domain
+
+
+# ---------------------------------------------------------------- whose call it is
+
+TRUNKS = SipSettings.model_validate(
+    {
+        "trust_identity": ["198.51.100.0/24"],
+        "trunks": {
+            "wide": {"addresses": ["10.0.0.0/8", "2001:db8::/32"]},
+            "narrow": {"addresses": ["10.1.2.3"]},
+        },
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("peer", "trunk"),
+    [
+        ("10.9.9.9:5060", "wide"),
+        ("10.1.2.3:40000", "narrow"),
+        ("[::ffff:10.1.2.3]:5060", "narrow"),
+        ("[2001:db8::7]:5060", "wide"),
+        ("192.0.2.1:5060", ""),
+        ("", ""),
+    ],
+)
+def test_the_trunk_is_the_narrowest_network_of_the_peer(peer: str, trunk: str) -> None:
+    assert trunk_of(peer_address(peer), TRUNKS) == trunk
+
+
+def test_only_a_trusted_peer_names_the_caller_by_its_assertion() -> None:
+    assert names_the_caller(peer_address("198.51.100.7:5060"), TRUNKS)
+    assert not names_the_caller(peer_address("10.1.2.3:5060"), TRUNKS)
+    assert not names_the_caller(peer_address("198.51.100.7:5060"), SipSettings())
+
+
 @given(st.text(alphabet=string.printable + "\x00\udc80é", max_size=3000))
 def test_any_text_gives_bounded_printable_facts(text: str) -> None:
     for invite in (
@@ -232,6 +288,8 @@ def test_any_text_gives_bounded_printable_facts(text: str) -> None:
             invite.caller,
             invite.called,
             invite.call_id,
+            invite.asserted,
+            invite.domain,
             *invite.headers,
             *invite.headers.values(),
         ):
@@ -335,6 +393,10 @@ def test_the_line_for_the_log() -> None:
         {"rtp_port_first": 30_000, "rtp_port_last": 30_000},
         {"user_agent": "a\r\nX: b"},
         {"prot": 5060},
+        {"trunks": {"a": {"addresses": []}}},
+        {"trunks": {"a": {"addresses": ["10.0.0.1/8"]}}},
+        {"trunks": {"a b": {"addresses": ["10.0.0.0/8"]}}},
+        {"trust_identity": ["everybody"]},
     ],
 )
 def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
@@ -344,7 +406,11 @@ def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
 
 def test_settings_survive_a_trip_through_json() -> None:
     settings = SipSettings.model_validate(
-        {"allow": ["203.0.113.0/24", "2001:db8::/32"], "transports": ["udp"]}
+        {
+            "allow": ["203.0.113.0/24", "2001:db8::/32"],
+            "transports": ["udp"],
+            "trunks": {"a": {"addresses": ["10.0.0.0/8"]}},
+        }
     )
     assert SipSettings.model_validate_json(settings.model_dump_json()) == settings
 

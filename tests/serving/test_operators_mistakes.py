@@ -13,20 +13,20 @@ import pytest
 import structlog
 
 from telbridge.audio.formats import PCMU_8K
-from telbridge.call.call import HANG_UP_TOOL
 from telbridge.call.events import AgentAudio, CallFacts, ReplyId, SessionReady
 from telbridge.config import ConfigErrors, Settings, load
 from telbridge.legs.sip.backlog import WINDOW_TICKS
 from telbridge.legs.sip.leg import LegParts, SipLeg, _State
 from telbridge.legs.sip.ports import CallbackPort
 from telbridge.serving import sessions
+from telbridge.serving.dialplans import HANG_UP_TOOL
 from telbridge.serving.messages import WorkerStart
 from telbridge.serving.sessions import Sessions
-from telbridge.serving.worker import Worker, _plan
+from telbridge.serving.worker import Worker, _own_words
 from telbridge.sessions.providers import PROVIDERS
-from tests.call.sides import HandLeg, HandSession
+from tests.call.sides import HandAgents, HandLeg, HandSession
 from tests.legs.test_backlog import LOUD, QUIET
-from tests.serving.test_sessions import settings_for
+from tests.serving.test_sessions import asked_of, settings_for
 
 FACTS = CallFacts("c1", "sip", "a", "b", "127.0.0.1:5061", PCMU_8K)
 
@@ -69,8 +69,8 @@ def test_settings_that_load_reach_the_worker(tmp_path: Path) -> None:
 def test_the_tool_that_hangs_up_stands_beside_an_mcp_server() -> None:
     tool = {"type": "mcp", "server_label": "s", "server_url": "https://x/y", "require_approval": "never"}
     section = {"url": "ws://127.0.0.1:1", "tools": [tool]}
-    made = Sessions(settings_for("openai_realtime", openai_realtime=section), None)
-    shown = made._vendor.model_dump_json()
+    settings = settings_for("openai_realtime", openai_realtime=section)
+    shown = asked_of(Sessions(settings, None), settings)
     assert "https://x/y" in shown
     assert HANG_UP_TOOL in shown
 
@@ -108,7 +108,7 @@ def test_a_wav_that_is_none_is_a_mistake_in_the_settings(tmp_path: Path) -> None
     file = tmp_path / "filler.wav"
     file.write_text("no wave")
     with pytest.raises(ConfigErrors) as caught:
-        _plan(Settings.model_validate({"call": {"filler_wav": file}}))
+        _own_words(Settings.model_validate({"call": {"filler_wav": file}}))
     assert "call.filler_wav" in str(caught.value)
 
 
@@ -136,7 +136,8 @@ async def test_a_call_that_is_drained_hears_all_of_the_apology_and_leaves_its_re
     worker = Worker(WorkerStart(settings=settings, agent_port=1))
     leg, session = LiveLeg(), Slow()
     worker._http = object()  # type: ignore[assignment]
-    worker._sessions = SimpleNamespace(new=lambda *_: session)  # type: ignore[assignment]
+    agents = HandAgents(session)
+    worker._sessions = SimpleNamespace(of_call=lambda *_: agents, default="local")  # type: ignore[assignment]
     worker._on_call(leg)  # type: ignore[arg-type]
     await session.running.wait()
     session.emit(SessionReady(0))
@@ -146,7 +147,7 @@ async def test_a_call_that_is_drained_hears_all_of_the_apology_and_leaves_its_re
     await asyncio.sleep(0.1)
     await worker._drain(asyncio.Event())
     playing.cancel()
-    assert worker._plan.apology in leg.heard
+    assert worker._words.apology in leg.heard
     (line,) = records.read_text().splitlines()
     assert json.loads(line)["ending"] == "drained"
 
@@ -210,9 +211,10 @@ async def line() -> tuple[SipLeg, HandPort, Ear]:
             lambda: 0,
             structlog.get_logger(),
             30.0,
+            fixed_tone=False,
         )
     )
-    leg._media, leg._state, leg._next_check_ns = ear, _State.TALKING, 1 << 62
+    leg._media, leg._state, leg._watch.next_look_ns = ear, _State.TALKING, 1 << 62
     port.buffer.extend([LOUD] * 6)
     for _ in range(WINDOW_TICKS):
         port.buffer.append(LOUD)

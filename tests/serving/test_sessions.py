@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import structlog
 
-from telbridge.audio.formats import PCM_16K, PCMA_8K, PCMU_8K
-from telbridge.call.call import HANG_UP_TOOL
+from telbridge.audio.formats import PCM_16K, PCMA_8K
 from telbridge.call.events import CallFacts
+from telbridge.call.ports import SessionImpossible
 from telbridge.config import ConfigErrors, Settings
+from telbridge.dialplan.facts import Facts
+from telbridge.dialplan.plan import Wanted
+from telbridge.dialplan.vocabulary import NeutralSettings
 from telbridge.serving import sessions
+from telbridge.serving.dialplans import HANG_UP_TOOL, built_in
 from telbridge.serving.messages import WorkerStart
 from telbridge.serving.sessions import Sessions
 from telbridge.sessions.connection import make_http_session
@@ -33,6 +38,18 @@ KEYS = {
 
 def settings_for(provider: str, **sections: Any) -> Settings:
     return Settings.model_validate({"call": {"agent": provider}, provider: KEYS[provider], **sections})
+
+
+def wanted(settings: Settings) -> Wanted:
+    """What a call without a dialplan of its own asks for."""
+    now = datetime(2026, 11, 23, tzinfo=UTC)
+    return built_in(settings).opening(Facts("c1", "sip", "alice", "bob", now), now).wanted
+
+
+def asked_of(made: Sessions, settings: Settings) -> str:
+    """All that such a session's API is asked for."""
+    asked = wanted(settings)
+    return made.settings_of(settings.call.agent, asked.neutral, asked.vendor).model_dump_json()
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -60,12 +77,13 @@ async def test_the_embedded_agent_needs_no_key_in_whichever_api_it_is_spoken_to(
 ) -> None:
     for name in [name for name in os.environ if name.endswith("_API_KEY")]:
         monkeypatch.delenv(name)
-    made = Sessions(Settings.model_validate({"call": {"local_api": api}}), 1)
+    settings = Settings.model_validate({"call": {"local_api": api}})
+    made = Sessions(settings, 1)
     async with make_http_session() as http:
-        session = made.new(FACTS, http, structlog.get_logger())
+        session = made.of_call(FACTS, http, structlog.get_logger()).open(wanted(settings))
     # The law of the line, where the API takes it.
     assert session.uplink_format == (PCM_16K if api == "companion" else PCMA_8K)
-    assert HANG_UP_TOOL in made._vendor.model_dump_json()
+    assert HANG_UP_TOOL in asked_of(made, settings)
 
 
 def test_the_settings_survive_the_way_to_the_worker_with_what_was_set_and_no_more() -> None:
@@ -90,14 +108,14 @@ def test_what_is_asked_of_any_agent_reaches_the_settings_of_each(
     section.pop("resource", None)
     settings = settings_for(provider, session={"instructions": "Be brief."}, **{provider: section})
     made = Sessions(settings, None)
-    shown = made._vendor.model_dump_json()
+    shown = asked_of(made, settings)
     assert "Be brief." in shown
     if provider != "companion":  # Its tools are made at the vendor beforehand.
         assert HANG_UP_TOOL in shown
     quiet = settings.model_copy(
         update={"call": settings.call.model_copy(update={"agent_may_hang_up": False})}
     )
-    assert HANG_UP_TOOL not in Sessions(quiet, None)._vendor.model_dump_json()
+    assert HANG_UP_TOOL not in asked_of(Sessions(quiet, None), quiet)
 
 
 class Fetching:
@@ -130,19 +148,39 @@ async def test_a_fetched_secret_is_fetched_again_and_a_failure_keeps_the_old_one
         settings_for("azure_voice_live", azure_voice_live={"resource": "mine", "entra": True}), None
     )
     token = "TELBRIDGE_AZURE_ENTRA_TOKEN"
-    assert made._fetched == {token: "token-1"}
+    assert made.environ("azure_voice_live")[token] == "token-1"
     keeping = asyncio.create_task(made.keep_secrets_fresh())
     seen = set()
     async with asyncio.timeout(5):
         while fetching.times < 4:
-            seen.add(made._fetched[token])
+            seen.add(made.environ("azure_voice_live")[token])
             await asyncio.sleep(0)
     keeping.cancel()
     assert "token-2" not in seen
-    assert {"token-1", "token-3"} <= seen | {made._fetched[token]}
+    assert {"token-1", "token-3"} <= seen | {made.environ("azure_voice_live")[token]}
 
 
 async def test_where_nothing_is_fetched_nothing_keeps_running() -> None:
     made = Sessions(Settings(), 1)
     await asyncio.wait_for(made.keep_secrets_fresh(), 1)
-    assert made._protocol("c", PCMU_8K).uplink_format == PCMU_8K
+
+
+async def test_what_a_dialplan_wants_stands_over_the_settings() -> None:
+    section = {"url": "ws://127.0.0.1:1", "speed": 1.1, "raw": {"new": 1}}
+    session = {"instructions": "Be brief.", "voice": "marin"}
+    made = Sessions(settings_for("openai_realtime", session=session, openai_realtime=section), None)
+    wish = NeutralSettings(instructions="Take orders.")
+    shown = made.settings_of("openai_realtime", wish, {"speed": 0.9}).model_dump()
+    assert shown["instructions"] == "Take orders."
+    assert shown["speed"] == 0.9
+    assert (shown["voice"], shown["raw"]) == ("marin", {"new": 1}), "what the dialplan does not name stays"
+
+
+async def test_a_session_that_cannot_be_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DEEPGRAM_API_KEY", raising=False)
+    made = Sessions(Settings(), 1)
+    async with make_http_session() as http:
+        agents = made.of_call(FACTS, http, structlog.get_logger())
+        for name, why in (("deepgram", "deepgram: "), ("nobody", "nobody: ")):
+            with pytest.raises(SessionImpossible, match=why):
+                agents.open(Wanted(name, NeutralSettings(), {}))

@@ -19,8 +19,8 @@ from telbridge.call.playout import Heard
 from telbridge.sessions.base import Opening
 from telbridge.sessions.connection import AgentConnection, make_http_session
 from telbridge.sessions.link import Patience
-from telbridge.sessions.openai_realtime import OpenAIRealtime
-from telbridge.sessions.openai_settings import OpenAISettings
+from telbridge.sessions.openai.protocol import OpenAIRealtime
+from telbridge.sessions.openai.settings import OpenAISettings
 from tests.sessions.ws_bed import Call, Server, a_protocol
 
 try:

@@ -33,8 +33,8 @@ from telbridge.call.ports import Session, TextRole
 from telbridge.sessions.base import Opening
 from telbridge.sessions.connection import LOSSES, AgentConnection
 from telbridge.sessions.credentials import SecretRef
-from telbridge.sessions.openai_realtime import OpenAIRealtime
-from telbridge.sessions.openai_settings import OpenAISettings
+from telbridge.sessions.openai.protocol import OpenAIRealtime
+from telbridge.sessions.openai.settings import OpenAISettings
 from telbridge.sessions.websocket import UPLINK_MAX_MS
 from tests.sessions.ws_bed import (
     KEY,
@@ -214,7 +214,9 @@ async def test_a_peer_that_never_configures(server, dial):
     server.script = script
     end = await dial(server.url, setup_s=0.05).end()
     assert end == SessionEnd(
-        Ending.AGENT_UNREACHABLE, "not configured within 0.05 s; while connecting", may_reconnect=True
+        Ending.AGENT_UNREACHABLE,
+        "not configured within 0.05 s; before the session was ready",
+        may_reconnect=True,
     )
     await server.left.wait()
 
@@ -232,7 +234,7 @@ async def test_a_peer_that_closes_at_once(server, dial):
     server.script = script
     end = await dial(server.url).end()
     assert end == SessionEnd(
-        Ending.AGENT_UNREACHABLE, "close 1011: busy; while connecting", may_reconnect=True
+        Ending.AGENT_UNREACHABLE, "close 1011: busy; before the session was ready", may_reconnect=True
     )
 
 

@@ -25,8 +25,8 @@ from telbridge.sessions.base import HttpRequest, Opening
 from telbridge.sessions.connection import AgentConnection
 from telbridge.sessions.credentials import SecretRef
 from telbridge.sessions.link import fetch
-from telbridge.sessions.openai_realtime import OpenAIRealtime
-from telbridge.sessions.openai_settings import OpenAISettings
+from telbridge.sessions.openai.protocol import OpenAIRealtime
+from telbridge.sessions.openai.settings import OpenAISettings
 from tests.sessions.ws_bed import NOW, a_protocol
 
 

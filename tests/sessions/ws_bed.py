@@ -16,8 +16,8 @@ from telbridge.call.events import AgentEvent, SessionEnd
 from telbridge.sessions.base import Opening
 from telbridge.sessions.connection import AgentConnection
 from telbridge.sessions.credentials import SecretRef
-from telbridge.sessions.openai_realtime import OpenAIRealtime
-from telbridge.sessions.openai_settings import OpenAISettings
+from telbridge.sessions.openai.protocol import OpenAIRealtime
+from telbridge.sessions.openai.settings import OpenAISettings
 
 KEY = "sk-very-secret"
 MS20 = bytes(range(160))

@@ -15,6 +15,9 @@ class CallWatcher(Protocol):
     def stream_created(self, parameters: Any) -> None: ...
     def stream_destroyed(self) -> None: ...
     def dtmf(self, parameters: Any) -> None: ...
+    def transaction(self, parameters: Any) -> None:
+        """A transaction inside the dialog changed its state."""
+
     def offer_received(self, parameters: Any) -> None:
         """A re-INVITE or UPDATE with `parameters.offer`; `parameters.statusCode` is the answer to be."""
 
@@ -83,6 +86,11 @@ class Edge:
             def onCallRxOffer(self, parameters: Any) -> None:
                 if self.watcher:
                     self.watcher.offer_received(parameters)
+
+            @guarded
+            def onCallTsxState(self, parameters: Any) -> None:
+                if self.watcher:
+                    self.watcher.transaction(parameters)
 
             # By itself the library would obey a REFER with a call of its own, and let an INVITE with Replaces
             # take a call over.

@@ -14,11 +14,14 @@ from telbridge.call.events import CallFacts, Ending
 from telbridge.legs.sip.access import AccessPolicy
 from telbridge.legs.sip.edge import Edge, response
 from telbridge.legs.sip.gate import Gate
+from telbridge.legs.sip.info import InfoKey
 from telbridge.legs.sip.leg import LegParts, SipLeg
 from telbridge.legs.sip.library import Library, SipUnavailable, load
 from telbridge.legs.sip.message import Invite, offered_codec, parse_invite
+from telbridge.legs.sip.peers import names_the_caller, peer_address, trunk_of
 from telbridge.legs.sip.ports import FRAME_MS, Way, choose_way, new_port
 from telbridge.legs.sip.settings import SipSettings
+from telbridge.legs.sip.slots import Slots
 from telbridge.legs.sip.stack import open_stack, verify_gate
 from telbridge.legs.sip.sweeper import BridgeSweeper
 from telbridge.legs.sip.tcp_filter import TcpFilter
@@ -74,6 +77,7 @@ class SipEndpoint:
         self._legs: dict[int, SipLeg] = {}
         self._refused: dict[int, Any] = {}
         self._dropped: list[int] = []
+        self._slots = Slots()
         self._draining = False
         self._emptied: asyncio.Event | None = None
         self._way: Way = "stream"
@@ -167,19 +171,19 @@ class SipEndpoint:
         codec = offered_codec(invite.offer) if invite.offer is not None else PCMU_8K
         if self._draining:
             self._counters.calls_refused_draining += 1
-            self._refuse(call, 503, RETRY_AFTER_S)
+            self._refuse(call, parameters.callId, 503, RETRY_AFTER_S)
         elif codec is None:
             self._counters.calls_refused_codec += 1
             self._log.info("sip_call_refused", status=488, why="neither PCMU nor PCMA offered")
-            self._refuse(call, 488)
+            self._refuse(call, parameters.callId, 488)
         elif self.live_calls >= self._max_calls:
             self._counters.calls_refused_full += 1
             self._log.warning("sip_call_refused", status=503, why="no free slot", max_calls=self._max_calls)
-            self._refuse(call, 503, RETRY_AFTER_S)
+            self._refuse(call, parameters.callId, 503, RETRY_AFTER_S)
         else:
-            facts = _facts(invite, parameters.rdata.srcAddress, codec)
+            facts = _facts(invite, parameters.rdata.srcAddress, codec, self._settings)
             self._counters.calls_offered += 1
-            self._admit(call, facts)
+            self._admit(call, parameters.callId, facts)
 
     def call_rejected(self, parameters: Any) -> None:
         """The library refused by itself; 486 is its answer when all compiled slots are taken."""
@@ -188,12 +192,20 @@ class SipEndpoint:
         self._counters.calls_refused_full += 1
         self._log.warning("sip_call_refused", status=486, why="no free slot", pjsua2=str(self._library.build))
 
+    def _info_key(self, key: InfoKey) -> bool:
+        """From the gate: which call is it for?"""
+        for leg in self._legs.values():
+            if leg.facts.signalling_id == key.call_id and not leg.over:
+                leg.info_key(key.digit)
+                return True
+        return False
+
     def drop_later(self, leg: SipLeg) -> None:
         self._dropped.append(id(leg))
 
     # ---------------------------------------------------------------- inside
 
-    def _admit(self, call: Any, facts: CallFacts) -> None:
+    def _admit(self, call: Any, slot: int, facts: CallFacts) -> None:
         leg = SipLeg(
             LegParts(
                 facts=facts,
@@ -205,19 +217,22 @@ class SipEndpoint:
                 clock=self._clock,
                 log=self._log.bind(call_id=facts.call_id),
                 media_timeout_s=self._settings.media_timeout_s,
+                fixed_tone=self._library.build.fixed_tone,
             )
         )
         call.watcher = leg
         self._legs[id(leg)] = leg
+        self._slots.take(slot, id(leg))
         try:
             self._on_call(leg)
         except Exception:  # noqa: BLE001 - the wall between calls
             self._bug("on_call")
             leg.end(Ending.INTERNAL_ERROR, status=500)
 
-    def _refuse(self, call: Any, status: int, retry_after_s: int | None = None) -> None:
+    def _refuse(self, call: Any, slot: int, status: int, retry_after_s: int | None = None) -> None:
         call.watcher = refused = _Refused(call, self._library.pj, self._refused_over)
         self._refused[id(refused)] = refused
+        self._slots.take(slot, id(refused))
         refused.answer(status, retry_after_s)
 
     def _refused_over(self, refused: _Refused) -> None:
@@ -250,9 +265,11 @@ class SipEndpoint:
         enough_ns = time.monotonic_ns() + EVENTS_AT_ONCE_NS
         while self._endpoint.libHandleEvents(0) > 0 and time.monotonic_ns() < enough_ns:
             pass
-        while self._dropped:
-            key = self._dropped.pop()
-            if gone := self._legs.pop(key, None) or self._refused.pop(key, None):
+        dropped, self._dropped = self._dropped, []
+        for key in reversed(dropped):  # The newest first: an older call may have had its slot.
+            if not self._slots.give_back(key):
+                self._dropped.append(key)
+            elif gone := self._legs.pop(key, None) or self._refused.pop(key, None):
                 # The last reference to the pjsua2 call goes here, outside its own callback.
                 gone.release()
         if self._emptied and not self._legs and not self._refused:
@@ -278,7 +295,7 @@ class SipEndpoint:
         def initialised() -> None:
             self._way = choose_way(self._library, self._settings.audio)
             throttle = throttle_for(self._library.build)
-            self._gate = Gate(self._library.native, policy, throttle, self._log, self._clock)
+            self._gate = Gate(self._library.native, policy, throttle, self._log, self._clock, self._info_key)
             self._gate.draining = self._draining
 
         account = self._account = self._edge.Account()
@@ -346,16 +363,21 @@ class _Refused:
     def stream_destroyed(self) -> None: ...
     def offer_received(self, parameters: Any) -> None: ...
     def dtmf(self, parameters: Any) -> None: ...
+    def transaction(self, parameters: Any) -> None: ...
 
 
-def _facts(invite: Invite, peer: str, codec: Any) -> CallFacts:
+def _facts(invite: Invite, peer: str, codec: Any, settings: SipSettings) -> CallFacts:
+    address = peer_address(peer)
+    caller = invite.asserted if names_the_caller(address, settings) else ""
     return CallFacts(
         call_id=secrets.token_hex(5),
         ingress="sip",
-        caller=invite.caller,
+        caller=caller or invite.caller,
         called=invite.called,
         peer=peer,
         wire_format=codec,
         signalling_id=invite.call_id,
         headers=invite.headers,
+        domain=invite.domain,
+        trunk=trunk_of(address, settings),
     )

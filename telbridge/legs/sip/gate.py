@@ -15,6 +15,7 @@ from ipaddress import ip_address
 from typing import Any, Final
 
 from telbridge.legs.sip.access import LOG_EVERY_NS, AccessPolicy, StrangerLog
+from telbridge.legs.sip.info import Copies, InfoKey, info_key
 from telbridge.legs.sip.library import REMEDY
 from telbridge.legs.sip.throttle import InviteThrottle
 
@@ -32,6 +33,7 @@ _PROBE_BYTES: Final = 70_000
 """PJSIP_MAX_PKT_LEN is 4000 unless a build changed it; no build needs more than a datagram's 64 KiB."""
 
 
+_INFO: Final = b"INFO "
 _LEAST_STRUCT_BYTES: Final = 4448
 
 
@@ -107,7 +109,10 @@ class Gate:
         throttle: InviteThrottle | None,
         log: Any,
         clock: Callable[[], int],
+        on_key: Callable[[InfoKey], bool],
     ) -> None:
+        """`on_key`: a key came by INFO in a form that the library does not know; False if no call is its."""
+        self._on_key, self._copies = on_key, Copies()
         self.strangers_dropped = 0
         self.throttled = 0
         self._throttle = throttle
@@ -182,13 +187,31 @@ class Gate:
         return False
 
     def _answered(self, rdata: int, layout: Layout) -> bool:
-        """503 before the library sees it: while draining to OPTIONS from outside any call, so that a
-        dispatcher looks elsewhere; and to more INVITEs at once than the library survives."""
-        if not self.draining and self._throttle is None:
-            return False
+        """Answered before the library sees it: keys that it does not understand (200); while draining OPTIONS
+        from outside any call, so that a dispatcher looks elsewhere, and more INVITEs at once than the library
+        survives (503)."""
         start = ctypes.c_void_p.from_address(rdata + layout.text_at).value
         length = ctypes.c_int.from_address(rdata + layout.text_at + 8).value
-        text = ctypes.string_at(start, length) if start else b""
+        if not start:
+            return False
+        if ctypes.string_at(start, min(length, len(_INFO))) == _INFO:
+            return self._took_key(rdata, ctypes.string_at(start, length))
+        if not self.draining and self._throttle is None:
+            return False
+        return self._turned_away(rdata, ctypes.string_at(start, length))
+
+    def _took_key(self, rdata: int, text: bytes) -> bool:
+        key = info_key(text.decode("utf-8", "replace"))
+        if key is None:
+            return False
+        if key.request not in self._copies:
+            if not self._on_key(key):
+                return False
+            self._copies.add(key.request)
+        self._respond(rdata, 200)
+        return True
+
+    def _turned_away(self, rdata: int, text: bytes) -> bool:
         method = outside_method(text)
         if method == b"INVITE" and self._throttle:
             now_ns = self._clock()
@@ -200,8 +223,11 @@ class Gate:
                 self._log.warning("sip_calls_throttled", status=503, refused=self.throttled, remedy=REMEDY)
         elif not (method == b"OPTIONS" and self.draining):
             return False
-        self._native.pjsip_endpt_respond_stateless(self._endpoint, rdata, 503, None, None, None)
+        self._respond(rdata, 503)
         return True
+
+    def _respond(self, rdata: int, status: int) -> None:
+        self._native.pjsip_endpt_respond_stateless(self._endpoint, rdata, status, None, None, None)
 
     def _examine(self, rdata: int) -> None:
         message, source = self._expected

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Final, Protocol
 
+from telbridge.audio.dtmf import DtmfDetector
 from telbridge.audio.formats import PCM_8K, AudioFormat
 from telbridge.call.events import (
     CallFacts,
+    Dtmf,
+    DtmfFailed,
     Ending,
     Held,
     LegAnswered,
@@ -18,14 +21,18 @@ from telbridge.call.events import (
     LegEvent,
     LegQuality,
     Resumed,
+    TransferFailed,
 )
 from telbridge.call.ports import Media
 from telbridge.legs.sip.backlog import KEPT_FRAMES, Backlog
 from telbridge.legs.sip.edge import response
 from telbridge.legs.sip.keys import KeyWatch
+from telbridge.legs.sip.keys_out import CannotPress, KeysOut, Way
 from telbridge.legs.sip.message import offered_codec
 from telbridge.legs.sip.ports import FRAME_BYTES, FRAME_MS, AudioPort
 from telbridge.legs.sip.quality import QualityBook
+from telbridge.legs.sip.transferring import CannotRefer, Transferring
+from telbridge.legs.sip.watch import MediaWatch
 
 SIP_FORMAT: Final[AudioFormat] = PCM_8K
 HANG_UP_PATIENCE_S: Final = 2.0
@@ -53,6 +60,8 @@ class LegParts:
     clock: Callable[[], int]
     log: Any
     media_timeout_s: float
+    fixed_tone: bool = False
+    """The library's telephone-events have one length."""
 
 
 class _State(Enum):
@@ -84,10 +93,15 @@ class SipLeg:
         self._quality = QualityBook()
         self._keys = KeyWatch()
         self._backlog = Backlog()
-        self._media_timeout_ns = int(parts.media_timeout_s * 1e9)
-        self._heard_packets = -1
-        self._heard_at_ns = 0
-        self._next_check_ns = 0
+        self._watch = MediaWatch(parts.media_timeout_s)
+        self._inband: DtmfDetector | None = None
+        """Only where the peer takes no telephone-events: its keys are tones then."""
+        self._keys_out = KeysOut(
+            self._loop, self._clock, self._way_of_keys, self._press, self._emit, fixed_tone=parts.fixed_tone
+        )
+        self._transferring = Transferring(
+            self._loop, self._clock, self._refer, self._emit, self._transferred, self._log
+        )
 
     # ---------------------------------------------------------------- call.ports.Leg
 
@@ -122,8 +136,24 @@ class SipLeg:
     def hang_up(self) -> None:
         self.end(Ending.AGENT_HUNG_UP)
 
-    def flush(self) -> None:
+    def transfer(self, target: str, *, timeout_s: float) -> None:
+        if self._state is _State.TALKING:
+            self._transferring.begin(target, self.facts.peer.rpartition(":")[0], timeout_s)
+        elif self._state in (_State.ARRIVED, _State.ANSWERED):
+            self._emit(TransferFailed(0, self._clock(), "the call is not answered"))
+
+    def send_dtmf(self, digits: str, *, tone_ms: int, gap_ms: int) -> None:
+        if self._state is _State.TALKING:
+            self._keys_out.send(digits, tone_ms=tone_ms, gap_ms=gap_ms)
+        elif self._state in (_State.ARRIVED, _State.ANSWERED):
+            self._emit(DtmfFailed(self._clock(), "the call is not answered"))
+
+    def wake(self) -> None:
+        """Frames are taken at the tick."""
+
+    def flush(self) -> int:
         """Nothing waits behind the leg: each frame leaves when it is taken."""
+        return 0
 
     def quality(self) -> LegQuality | None:
         if self._call is not None and self._port.live:
@@ -159,11 +189,12 @@ class SipLeg:
             return
         for key in self._keys.overdue(now_ns):
             self._emit(key)
-        if now_ns >= self._next_check_ns:
+        if now_ns >= self._watch.next_look_ns:
             self._watch_media(now_ns)
 
     def speak(self, due: int, now_ns: int) -> None:
-        """The next 20 ms for the caller leave. One on hold takes nothing: the agent's words wait."""
+        """The next 20 ms for the caller leave. One on hold takes nothing: the agent's words wait, as they do
+        while keys go out."""
         for _ in range(due):
             if (
                 self._state is _State.TALKING
@@ -171,7 +202,7 @@ class SipLeg:
                 and self._port.live
                 and not self._held
             ):
-                self._port.write(self._media.downlink(now_ns))
+                self._port.write(_SILENCE if self._keys_out.in_audio else self._media.downlink(now_ns))
 
     def release(self) -> Any:
         """Hand out the pjsua2 call, to be destroyed; the leg keeps nothing of the library."""
@@ -193,6 +224,10 @@ class SipLeg:
             self._forget_stream()
             if self._ending is None:
                 self._ending = self._why_ended(info)
+                if self._ending[0] is Ending.CALLER_HUNG_UP:
+                    self._transferring.peer_hung_up()
+            if self._transferring.succeeded:
+                self._ending = Ending.TRANSFERRED, ""
             self._finish()
             self._line.drop_later(self)
 
@@ -202,6 +237,7 @@ class SipLeg:
         lines = info.media
         if any(line.audioConfSlot >= 0 for line in lines):
             self._port.stream_active(self._call)
+            self._inband = None if self._quality.takes_events(self._call) else DtmfDetector()
         held = any(line.status == self._pj.PJSUA_CALL_MEDIA_REMOTE_HOLD for line in lines)
         if held != self._held:
             self._held = held
@@ -233,7 +269,56 @@ class SipLeg:
         ):
             self._emit(key)
 
+    def info_key(self, digit: str) -> None:
+        """A key by INFO that the gate took."""
+        if self._state is _State.TALKING:
+            self._emit(Dtmf(digit, "info", 0, self._clock()))
+
+    def transaction(self, parameters: Any) -> None:
+        change = parameters.e.body.tsxState
+        transaction = change.tsx
+        method = transaction.method
+        came = change.type == self._pj.PJSIP_EVENT_RX_MSG
+        if transaction.role == self._pj.PJSIP_ROLE_UAS:
+            if came and method == "NOTIFY" and transaction.state == self._pj.PJSIP_TSX_STATE_TRYING:
+                self._transferring.notified(change.src.rdata.wholeMsg)
+        elif change.prevState < self._pj.PJSIP_TSX_STATE_COMPLETED <= transaction.state:
+            if method == "REFER":
+                text = change.src.rdata.wholeMsg if came else ""
+                self._transferring.answered(int(transaction.statusCode), text)
+            elif method == "INFO":
+                self._keys_out.info_answered(int(transaction.statusCode))
+
     # ---------------------------------------------------------------- inside
+
+    def _refer(self, refer_to: str) -> None:
+        try:
+            self._call.xfer(refer_to, self._pj.CallOpParam())
+        except self._pj.Error as error:
+            raise CannotRefer(error.reason) from error
+
+    def _transferred(self) -> None:
+        self.end(Ending.TRANSFERRED)
+
+    def _way_of_keys(self) -> Way | None:
+        if self._port.live and self._quality.takes_events(self._call):
+            return "rfc4733"
+        allows = self._call.remoteHasCap(self._pj.PJSIP_H_ALLOW, "", "INFO")
+        # RFC 3261 §20.5: a peer without an Allow header has said nothing against it.
+        return None if allows == self._pj.PJSIP_DIALOG_CAP_UNSUPPORTED else "info"
+
+    def _press(self, key: str, way: Way, tone_ms: int) -> None:
+        if way == "rfc4733" and self._held:
+            raise CannotPress("the peer holds the call")
+        order = self._pj.CallSendDtmfParam()
+        order.digits, order.duration = key, tone_ms
+        order.method = (
+            self._pj.PJSUA_DTMF_METHOD_RFC2833 if way == "rfc4733" else self._pj.PJSUA_DTMF_METHOD_SIP_INFO
+        )
+        try:
+            self._call.sendDtmf(order)
+        except self._pj.Error as error:
+            raise CannotPress(error.reason) from error
 
     def _hear(self, now_ns: int) -> None:
         heard = self._port.read()
@@ -241,7 +326,11 @@ class SipLeg:
             return  # What came between our 200 and the ACK must not become lasting delay.
         if heard is not None and self._too_much() and self._backlog.skips(heard):
             heard = self._port.read()
-        self._media.uplink(_SILENCE if heard is None else heard, now_ns)
+        frame = _SILENCE if heard is None else heard
+        if self._inband is not None:
+            for tone in self._inband.feed(frame):
+                self._emit(Dtmf(tone.digit, "inband", tone.duration_ms, now_ns))
+        self._media.uplink(frame, now_ns)
 
     def _too_much(self) -> bool:
         """What was too much half a second ago may be gone: a key or a gap empties the jitter buffer."""
@@ -251,7 +340,7 @@ class SipLeg:
         if self._state is _State.ANSWERED and self._confirmed and self._port.live:
             self._state = _State.TALKING
             now_ns = self._clock()
-            self._heard_at_ns = now_ns
+            self._watch.start(now_ns)
             self._emit(LegAnswered(now_ns))
 
     def _respond(self, status: int, *, retry_after_s: int | None = None) -> bool:
@@ -267,12 +356,11 @@ class SipLeg:
 
     def _watch_media(self, now_ns: int) -> None:
         """Hang up on a caller that vanished. On hold there may be no RTP; session timers watch over that."""
-        self._next_check_ns = now_ns + min(self._media_timeout_ns // 4, 1_000_000_000)
-        packets = self._quality.packets_heard(self._call) if self._port.live else self._heard_packets
-        if packets != self._heard_packets or self._held:
-            self._heard_packets, self._heard_at_ns = packets, now_ns
-        elif now_ns - self._heard_at_ns >= self._media_timeout_ns:
-            silent_s = (now_ns - self._heard_at_ns) / 1e9
+        packets = self._quality.packets_heard(self._call) if self._port.live else None
+        for event in self._watch.look(packets, held=self._held, now_ns=now_ns):
+            self._emit(event)
+        if self._watch.timed_out(now_ns):
+            silent_s = self._watch.silent_ns(now_ns) / 1e9
             self.end(Ending.MEDIA_TIMEOUT, f"no RTP for {silent_s:.1f} s")
 
     def _forget_stream(self) -> None:
@@ -290,6 +378,8 @@ class SipLeg:
         if self._state is _State.OVER:
             return
         self._state = _State.OVER
+        self._transferring.stop()
+        self._keys_out.stop()
         if self._impatient is not None:
             self._impatient.cancel()
         ending, detail = self._ending or (Ending.LEG_FAILED, "")

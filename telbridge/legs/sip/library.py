@@ -31,6 +31,11 @@ class PjsuaBuild:
     """Calls at a time in one process, as compiled."""
     directory: Path
 
+    @property
+    def fixed_tone(self) -> bool:
+        """Every telephone-event that it sends lasts 200 ms."""
+        return _version_key(self.version) < (2, 16)
+
     def __str__(self) -> str:
         if self.kind == "built":
             return f"pjsua2 {self.version} built, {self.max_calls} calls"

@@ -41,6 +41,12 @@ class QualityBook:
     def total(self) -> LegQuality | None:
         return self._kept
 
+    def takes_events(self, call: Any) -> bool:
+        """Telephone-events (RFC 4733) were negotiated for the live stream."""
+        # A nested object does not keep the one around it alive.
+        info = call.getStreamInfo(self._index)
+        return int(info.audTxEventPt) > 0
+
     def packets_heard(self, call: Any) -> int:
         """RTP packets received on the live stream."""
         # A nested object does not keep the one around it alive.

@@ -9,6 +9,33 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from telbridge import __version__
 
+Network = IPv4Network | IPv6Network
+
+
+def _as_networks(value: object) -> object:
+    if not isinstance(value, (list, tuple)):
+        return value
+    networks = []
+    for item in value:
+        try:
+            networks.append(ip_network(item))
+        except ValueError as error:
+            raise ValueError(f"{error}: write a network as 203.0.113.0/24") from None
+    return tuple(networks)
+
+
+class Trunk(BaseModel):
+    """[sip.trunks.NAME]: who is behind a name that a dialplan matches."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    addresses: Annotated[
+        tuple[Network, ...],
+        Field(min_length=1, description='networks or single addresses of it, as ["203.0.113.0/24"]'),
+    ]
+
+    _networks = field_validator("addresses", mode="before")(_as_networks)
+
 
 class SipSettings(BaseModel):
     """What the SIP endpoint of one process is told."""
@@ -35,9 +62,23 @@ class SipSettings(BaseModel):
         bool, Field(description="true: whoever calls from a loopback or private address may")
     ] = True
     allow: Annotated[
-        tuple[IPv4Network | IPv6Network, ...],
+        tuple[Network, ...],
         Field(description='networks that may call besides, as ["203.0.113.0/24"]'),
     ] = ()
+    trust_identity: Annotated[
+        tuple[Network, ...],
+        Field(
+            description="networks whose P-Asserted-Identity (RFC 3325) is believed to name the caller; "
+            "for others it is From"
+        ),
+    ] = ()
+    trunks: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")], Trunk],
+        Field(
+            description="names for peers, which a dialplan may match: `[sip.trunks.NAME]` with "
+            '`addresses = ["203.0.113.0/24"]`; the narrowest network counts; it lets nobody call'
+        ),
+    ] = Field(default_factory=dict)
     user_agent: Annotated[
         str, Field(max_length=100, pattern=r"^[\x20-\x7e]*$", description="User-Agent header of our messages")
     ] = f"telbridge/{__version__}"
@@ -59,18 +100,7 @@ class SipSettings(BaseModel):
             raise ValueError("IPv6 is not supported here: write an IPv4 address")
         return str(address)
 
-    @field_validator("allow", mode="before")
-    @classmethod
-    def _networks(cls, value: object) -> object:
-        if not isinstance(value, (list, tuple)):
-            return value
-        networks = []
-        for item in value:
-            try:
-                networks.append(ip_network(item))
-            except ValueError as error:
-                raise ValueError(f"{error}: write a network as 203.0.113.0/24") from None
-        return tuple(networks)
+    _networks = field_validator("allow", "trust_identity", mode="before")(_as_networks)
 
     @model_validator(mode="after")
     def _port_range(self) -> SipSettings:

@@ -1,0 +1,1 @@
+"""The agent APIs from the server's side, one package each."""

@@ -1,0 +1,1 @@
+"""Azure Voice Live, from the server's side."""

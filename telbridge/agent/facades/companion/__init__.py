@@ -1,0 +1,1 @@
+"""Napster Companion API, from the server's side."""

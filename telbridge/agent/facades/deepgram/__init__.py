@@ -1,0 +1,1 @@
+"""Deepgram Voice Agent (V1), from the server's side."""

@@ -1,0 +1,1 @@
+"""OpenAI Realtime (GA), from the server's side."""

@@ -1,0 +1,61 @@
+"""The agent's seat in a call: one session with its transcoders."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from telbridge.audio.formats import AudioFormat
+from telbridge.audio.transcoder import Transcoder
+from telbridge.call.events import AgentEvent, Ending, ReplyId, SessionEnd
+from telbridge.call.ports import Session
+
+HANG_UP_S = 5.0
+"""For a session to close."""
+
+
+class Seat:
+    """Runs the session from the start; whoever sits in the call's seat is heard."""
+
+    def __init__(
+        self, session: Session, leg_format: AudioFormat, on_event: Callable[[Seat, AgentEvent], None]
+    ) -> None:
+        self.session = session
+        self.up = Transcoder(leg_format, session.uplink_format)
+        self._down = Transcoder(session.downlink_format, leg_format)
+        self.reply: ReplyId | None = None
+        """The one whose audio is coming."""
+        self.ready = asyncio.Event()
+        self.task = asyncio.create_task(session.run(lambda event: on_event(self, event)), name="session")
+
+    def audio(self, reply: ReplyId, audio: bytes) -> bytes:
+        """Some of a reply, in the leg's format."""
+        if reply != self.reply:
+            self._down.reset()
+            self.reply = reply
+        return self._down.convert(audio)
+
+    def rest(self) -> bytes:
+        """The last milliseconds of the last word, which the resampler holds."""
+        rest = self._down.finish()
+        self.cut()
+        return rest
+
+    def cut(self) -> None:
+        """Nothing more of this reply."""
+        self._down.reset()
+        self.reply = None
+
+    def end(self) -> SessionEnd:
+        """How it ended; raises what came out of it. Only when `task` is done."""
+        if self.task.cancelled():
+            return SessionEnd(Ending.INTERNAL_ERROR, "cancelled")
+        return self.task.result()
+
+    async def leave(self) -> None:
+        """Close in good order, then by force."""
+        self.session.close()
+        await asyncio.wait([self.task], timeout=HANG_UP_S)
+        if not self.task.done():
+            self.task.cancel()
+            await asyncio.wait([self.task])

@@ -1,0 +1,280 @@
+"""Carries out what a dialplan orders, with the means of its call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol, assert_never
+
+from telbridge.call.director import Director
+from telbridge.call.ports import Leg, Outside, OutsideFailed, Session, TextRole, UpdateImpossible
+from telbridge.dialplan import orders
+from telbridge.dialplan.orders import Order
+
+AFTERWARDS_S: Final = 15.0
+"""What `on.hangup` began is waited for at most so long."""
+
+
+class Actor(Protocol):
+    """What only the call itself can do."""
+
+    @property
+    def session(self) -> Session | None:
+        """The agent, if it can be asked for anything now."""
+
+    def connect(self) -> None: ...
+
+    def ask_words(self, order: int, text: str, *, barge_in: bool) -> None:
+        """The agent says exactly this."""
+
+    def play_words(self, order: int, audio: bytes, *, barge_in: bool) -> None:
+        """We say it, in the leg's format."""
+
+    @property
+    def agent_can_say(self) -> bool:
+        """It is there, heard, and knows how to say exact words."""
+
+    def stop_speech(self) -> None: ...
+
+    def expect_reply(self) -> None: ...
+
+    def switch(self, order: orders.SwitchAgent) -> Awaitable[str | None]:
+        """None once the new agent is ready; otherwise why it is not."""
+
+    def music(self, loop: bytes | None) -> None: ...
+
+    def mute(self, *, caller: bool, agent: bool, on: bool) -> None: ...
+
+    def discreet(self, *, on: bool) -> None: ...
+
+    def transferring(self) -> None:
+        """A transfer began or failed."""
+
+    def hang_up(self, order: orders.HangUp) -> None: ...
+
+
+@dataclass(slots=True)
+class Marks:
+    """What a dialplan left for the record."""
+
+    tags: list[str] = field(default_factory=list)
+    counts: dict[str, float] = field(default_factory=dict)
+    """Of each metric, with its labels: `name{label=value}`."""
+    failures: Counter[str] = field(default_factory=Counter)
+
+
+class Stage:
+    """`perform` takes one order; its end is told to the director."""
+
+    def __init__(self, actor: Actor, leg: Leg, outside: Outside, *, log: Any) -> None:
+        self._actor, self._leg, self._outside, self._log = actor, leg, outside, log
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._transfer: orders.Transfer | None = None
+        self._keys: int | None = None
+        self.director: Director | None = None
+        self.marks: Final = Marks()
+
+    # ------------------------------------------------------------ orders
+
+    def perform(self, order: Order) -> None:
+        """One order of the engine. Never raises."""
+        try:
+            self._perform(order)
+        except (UpdateImpossible, OutsideFailed) as why:
+            self._failed(order.id, str(why))
+
+    def _perform(self, order: Order) -> None:
+        match order:
+            case orders.Say() | orders.Play():
+                self._say(order)
+            case orders.SendText() | orders.Reply() | orders.Update() | orders.ToolResult():
+                self._ask(order)
+            case orders.SwitchAgent():
+                self._later(self._switch(order))
+            case orders.Transfer():
+                self._send_away(order)
+            case orders.SendDtmf():
+                self._keys = order.id
+                self._leg.send_dtmf(order.digits, tone_ms=order.tone_ms, gap_ms=order.gap_ms)
+            case orders.CallWebhook():
+                self._later(self._answer(order, self._outside.webhook(order)))
+            case orders.CallHttp():
+                self._later(self._answer(order, self._outside.http(order)))
+            case orders.CallPython():
+                self._later(self._answer(order, self._outside.python(order)))
+            case orders.Tag():
+                self.marks.tags.append(order.text)
+            case orders.Count():
+                name = _counted(order.metric, order.labels)
+                self.marks.counts[name] = self.marks.counts.get(name, 0.0) + order.add
+            case orders.Note():
+                self.marks.failures[order.what] += 1
+                self._log.warning("dialplan_note", what=order.what, detail=order.detail[:200])
+            case _:
+                self._act(order)
+
+    def _act(self, order: Order) -> None:
+        actor = self._actor
+        match order:
+            case orders.Connect():
+                actor.connect()
+            case orders.StopSpeech():
+                actor.stop_speech()
+            case orders.HoldMusic():
+                actor.music(None if order.file is None else self._loop_of(order.file))
+            case orders.Mute():
+                actor.mute(caller=order.caller, agent=order.agent, on=order.on)
+            case orders.Discreet():
+                actor.discreet(on=order.on)
+            case orders.HangUp():
+                actor.hang_up(order)
+            case _:
+                raise AssertionError(f"no way to carry out {type(order).__name__}")
+
+    def _ask(self, order: orders.SendText | orders.Reply | orders.Update | orders.ToolResult) -> None:
+        """Of the agent."""
+        session = self._actor.session
+        if session is None:
+            self._failed(order.id, "the agent is not there")
+            return
+        match order:
+            case orders.SendText():
+                role = TextRole.CALLER if order.as_caller else TextRole.CONTEXT
+                session.send_text(order.text, role=role, respond=order.answer)
+            case orders.Reply():
+                session.request_reply(order.instructions)
+                self._actor.expect_reply()
+            case orders.Update():
+                session.update(order.wanted.neutral, order.wanted.vendor)
+            case orders.ToolResult():
+                session.tool_result(order.tool_call_id, order.output, failed=order.failed)
+            case _:
+                assert_never(order)
+
+    # ------------------------------------------------------------ words
+
+    def _say(self, order: orders.Say | orders.Play) -> None:
+        if isinstance(order, orders.Play):
+            self._actor.play_words(order.id, self._outside.recording(order.file), barge_in=order.barge_in)
+        elif order.by == "local" or not self._actor.agent_can_say:
+            self._later(self._synthesize(order))
+        else:
+            self._actor.ask_words(order.id, order.text, barge_in=order.barge_in)
+
+    def say_last(self, token: int, text: str) -> None:
+        """Words after which the call ends; nobody talks them down."""
+        self._say(orders.Say(token, text, barge_in=False))
+
+    async def _synthesize(self, order: orders.Say) -> None:
+        try:
+            audio = await self._outside.speech(order.text)
+        except OutsideFailed as why:
+            if not self._actor.agent_can_say:
+                self._failed(order.id, str(why))
+            else:
+                self._actor.ask_words(order.id, order.text, barge_in=order.barge_in)
+            return
+        self._actor.play_words(order.id, audio, barge_in=order.barge_in)
+
+    def _loop_of(self, file: str) -> bytes:
+        return self._outside.recording(file) if file else self._outside.music()
+
+    # ------------------------------------------------------------ transfer and keys
+
+    def _send_away(self, order: orders.Transfer) -> None:
+        if self._transfer is not None:
+            self._failed(order.id, "another transfer is on its way")
+            return
+        music = None if order.music is None else self._loop_of(order.music)
+        self._transfer = order
+        self._actor.transferring()
+        self._actor.music(music)
+        self._leg.transfer(order.target, timeout_s=order.timeout_s)
+        self._happened("transfer_requested", target=order.target)
+
+    @property
+    def transferring(self) -> bool:
+        return self._transfer is not None
+
+    def transfer_rings(self) -> None:
+        if self._transfer is not None:
+            self._happened("transfer_ringing", target=self._transfer.target)
+
+    def transfer_over(self, status: int = 200, detail: str = "") -> None:
+        """`status`: of SIP, 200 for success."""
+        order, self._transfer = self._transfer, None
+        if order is None:
+            return
+        self._actor.transferring()
+        if status == 200:
+            self._happened("transfer_answered", target=order.target)
+            self._done(order.id)
+            return
+        self._actor.music(None)
+        error = detail or f"status {status}"
+        self._happened("transfer_failed", target=order.target, cause=str(status), error=error)
+        self._failed(order.id, error)
+
+    def keys_sent(self, error: str = "") -> None:
+        order, self._keys = self._keys, None
+        if order is None:
+            return
+        if error:
+            self._failed(order, error)
+        else:
+            self._done(order)
+
+    # ------------------------------------------------------------ what takes time
+
+    async def _switch(self, order: orders.SwitchAgent) -> None:
+        why = await self._actor.switch(order)
+        if why is None:
+            self._done(order.id)
+        else:
+            self._failed(order.id, why)
+
+    async def _answer(self, order: Order, asked: Awaitable[Any]) -> None:
+        try:
+            self._done(order.id, await asked)
+        except OutsideFailed as why:
+            self._failed(order.id, str(why))
+
+    def _later(self, work: Any) -> None:
+        task = asyncio.create_task(work, name="dialplan")
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (bug := task.exception()) is not None:
+            self._log.error("dialplan_bug", exc_info=bug)
+
+    async def close(self) -> None:
+        """Let what is on its way come to its end, within bounds; then nothing of it is left."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=AFTERWARDS_S)
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    # ------------------------------------------------------------ to the director
+
+    def _happened(self, event: str, **facts: str) -> None:
+        if self.director is not None:
+            self.director.happened(event, **facts)
+
+    def _done(self, order: int, answer: Any = None) -> None:
+        if self.director is not None:
+            self.director.done(order, answer)
+
+    def _failed(self, order: int, error: str) -> None:
+        if self.director is not None:
+            self.director.failed(order, error)
+
+
+def _counted(metric: str, labels: Mapping[str, str]) -> str:
+    inside = ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
+    return f"{metric}{{{inside}}}" if inside else metric

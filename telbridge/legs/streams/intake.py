@@ -1,0 +1,38 @@
+"""Whether a peer sends as a telephone would: neither nothing, nor more than real time. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from telbridge.audio.formats import AudioFormat
+
+BURST_MS: Final = 10_000
+"""After a stall of the network, so much may come at once."""
+MESSAGES_PER_S: Final = 200
+BURST_MESSAGES: Final = 2_000
+
+
+class Intake:
+    """What one stream has sent since it started."""
+
+    def __init__(self, format: AudioFormat, started_ns: int, timeout_s: float) -> None:
+        """`timeout_s`: silence for so long means that the peer is gone."""
+        self._format, self._started_ns, self._timeout_ns = format, started_ns, int(timeout_s * 1e9)
+        self.messages = 0
+        self.audio_messages = 0
+        self.octets = 0
+        self.last_ns = started_ns
+
+    def silent_s(self, now_ns: int) -> float | None:
+        """For how long nothing came, once that is too long."""
+        silent_ns = now_ns - self.last_ns
+        return silent_ns / 1e9 if silent_ns >= self._timeout_ns else None
+
+    def flooding(self, now_ns: int) -> str | None:
+        """What there is too much of, if so."""
+        elapsed_ns = now_ns - self._started_ns
+        if self._format.ms_in(self.octets) > elapsed_ns / 1e6 + BURST_MS:
+            return "audio faster than real time"
+        if self.messages > elapsed_ns * MESSAGES_PER_S / 1e9 + BURST_MESSAGES:
+            return "too many messages"
+        return None

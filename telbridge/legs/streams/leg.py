@@ -1,0 +1,328 @@
+"""One media stream as the call's telephone side."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Final, Protocol, assert_never
+
+from telbridge.audio.formats import AudioFormat
+from telbridge.call.events import (
+    CallFacts,
+    Dtmf,
+    DtmfFailed,
+    Ending,
+    LegAnswered,
+    LegEnded,
+    LegEvent,
+    LegQuality,
+    TransferFailed,
+)
+from telbridge.call.ports import Media
+from telbridge.legs.streams.intake import Intake
+from telbridge.legs.streams.lead import Lead
+from telbridge.legs.streams.peer import (
+    Fault,
+    Flow,
+    Ignored,
+    Key,
+    MarkPlayed,
+    Message,
+    Started,
+    Stopped,
+    StreamPeer,
+)
+from telbridge.legs.streams.socket import BINARY, TEXT, frame
+
+FRAME_MS: Final = 20
+FRAME_NS: Final = FRAME_MS * 1_000_000
+PARTING_NS: Final = 1_000_000_000
+"""On top of the lead: for what stands at the carrier to be played before we close."""
+NORMAL, POLICY, BUG = 1000, 1008, 1011
+"""Close codes (RFC 6455 §7.4.1)."""
+
+
+class Wire(Protocol):
+    """The socket, as a leg sees it (`socket.py`)."""
+
+    def write(self, frames: bytes) -> None: ...
+
+    def close(self, code: int, reason: str) -> None: ...
+
+    @property
+    def is_stuck(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StreamParts:
+    """What the door gives to a new leg."""
+
+    facts: CallFacts
+    format: AudioFormat
+    peer: StreamPeer
+    """Has said `Started`."""
+    wire: Wire
+    clock: Callable[[], int]
+    log: Any
+    lead_ms: int
+    media_timeout_s: float
+
+
+class _State(Enum):
+    ARRIVED = auto()
+    TALKING = auto()
+    PARTING = auto()
+    """We hung up; what stands at the carrier is still being played."""
+    OVER = auto()
+    """LegEnded is out."""
+
+
+class StreamLeg:
+    """Implements `telbridge.call.ports.Leg`; driven by its door (messages) and by the clock (ticks).
+
+    Speech is taken from the call as soon as it is there, up to the lead. Only when the carrier has run dry
+    does the call learn, tick by tick, that time passes in silence; that is sent to a peer that wants it.
+    """
+
+    def __init__(self, parts: StreamParts) -> None:
+        self.facts: CallFacts = parts.facts
+        self._format, self._peer, self._wire = parts.format, parts.peer, parts.wire
+        self._clock, self._log = parts.clock, parts.log
+        self._loop = asyncio.get_running_loop()
+        self._opcode = TEXT if parts.peer.audio_is_text else BINARY
+        self._lead_ms = parts.lead_ms
+        self._lead = Lead(parts.lead_ms, marks=parts.peer.answers_marks)
+        self._intake = Intake(parts.format, parts.clock(), parts.media_timeout_s)
+        self._state = _State.ARRIVED
+        self._media: Media | None = None
+        self._on_event: Callable[[LegEvent], None] | None = None
+        self._early_events: list[LegEvent] = []
+        self._silence = parts.format.silence(parts.format.rate_hz * FRAME_MS // 1000)
+        self._silent_ns = 0
+        """Silence sent since the last speech."""
+        # Half a frame before it is dry, ticks being late by less: an unbroken stream.
+        self._patience_ns = -FRAME_NS // 2 if parts.peer.wants_silence else FRAME_NS
+        self._parting_until_ns = 0
+        self._sent_frames = 0
+        self._next_check_ns = 0
+        self._ending: tuple[Ending, str] = (Ending.AGENT_HUNG_UP, "")
+
+    # ---------------------------------------------------------------- call.ports.Leg
+
+    @property
+    def format(self) -> AudioFormat:
+        return self._format
+
+    @property
+    def frame_ms(self) -> int:
+        return FRAME_MS
+
+    def attach(self, media: Media, on_event: Callable[[LegEvent], None]) -> None:
+        self._media, self._on_event = media, on_event
+        for event in self._early_events:
+            self._loop.call_soon(on_event, event)
+        self._early_events.clear()
+
+    def ring(self) -> None:
+        """The carrier has answered by itself."""
+
+    def answer(self) -> None:
+        if self._state is not _State.ARRIVED:
+            return
+        self._state = _State.TALKING
+        now_ns = self._clock()
+        if self._peer.traits.answers_idle_mark:
+            self._mark(now_ns)
+        self._emit(LegAnswered(now_ns))
+
+    def reject(self, status: int, *, retry_after_s: int | None = None) -> None:
+        self.end(Ending.AGENT_HUNG_UP, f"refused with {status}")
+
+    def transfer(self, target: str, *, timeout_s: float) -> None:
+        """Media streams have no message for it; the carrier's own means are not built yet."""
+        self._emit(TransferFailed(0, self._clock(), "a media stream cannot transfer"))
+
+    def send_dtmf(self, digits: str, *, tone_ms: int, gap_ms: int) -> None:
+        self._emit(DtmfFailed(self._clock(), "this carrier takes no keys"))
+
+    def hang_up(self) -> None:
+        """After the last words: what the carrier holds is played first, within reason."""
+        now_ns = self._clock()
+        if self._state is not _State.TALKING or self._lead.finished(now_ns):
+            self.end(Ending.AGENT_HUNG_UP)
+            return
+        self._state = _State.PARTING
+        self._parting_until_ns = now_ns + self._lead_ms * 1_000_000 + PARTING_NS
+        self._mark(now_ns)
+
+    def wake(self) -> None:
+        if self._state is _State.TALKING:
+            self._send(self._clock())
+
+    def flush(self) -> int:
+        if self._state not in (_State.TALKING, _State.PARTING) or not self._lead.outstanding:
+            return 0
+        self._say(self._peer.clear())
+        unplayed_ns = self._lead.cleared(self._clock()) - self._silent_ns
+        return max(0, unplayed_ns) // 1_000_000
+
+    def quality(self) -> LegQuality | None:
+        """TCP loses nothing; `rx_lost` is what the carrier says it threw away before."""
+        return LegQuality(
+            codec=str(self._format),
+            rx_packets=self._intake.audio_messages,
+            rx_lost=self._peer.lost,
+            rx_discarded=0,
+            rx_jitter_ms=0.0,
+            tx_packets=self._sent_frames,
+            tx_lost=0,
+            tx_jitter_ms=0.0,
+            rtt_ms=self._lead.round_trip_ms,
+        )
+
+    # ---------------------------------------------------------------- for door and clock
+
+    @property
+    def over(self) -> bool:
+        return self._state is _State.OVER
+
+    def receive(self, message: Message, now_ns: int) -> None:
+        """One message of the peer."""
+        intake = self._intake
+        intake.messages += 1
+        intake.last_ns = now_ns
+        happening = self._peer.receive(message)
+        if type(happening) is bytes:
+            intake.audio_messages += 1
+            intake.octets += len(happening)
+            if self._state is _State.TALKING and self._media is not None:
+                self._media.uplink(happening, now_ns)
+            return
+        match happening:
+            case MarkPlayed(name):
+                self._on_mark(name, now_ns)
+            case Key(digit, duration_ms):
+                self._emit(Dtmf(digit, "stream", duration_ms, now_ns))
+            case Flow(stopped):
+                self._lead.stopped = stopped
+            case Stopped(detail):
+                self.end(Ending.CALLER_HUNG_UP, detail)
+            case Fault(reason):
+                self.fault(reason)
+            case Started():
+                self.fault("started twice")
+            case Ignored(kind):
+                self._log.debug("stream_message_ignored", kind=kind)
+            case bytes():
+                raise AssertionError
+            case _:
+                assert_never(happening)
+
+    def gone(self, detail: str) -> None:
+        """The connection is closed or lost, without a word that the stream is over."""
+        self.end(Ending.LEG_FAILED if detail else Ending.CALLER_HUNG_UP, detail)
+
+    def fault(self, reason: str) -> None:
+        """The peer broke its contract: it is told, and the call ends."""
+        self.end(Ending.LEG_FAILED, reason, code=POLICY)
+
+    def tick(self, now_ns: int) -> None:
+        """Every 20 ms."""
+        if self._state is _State.PARTING:
+            if self._lead.finished(now_ns) or now_ns >= self._parting_until_ns:
+                self.end(Ending.AGENT_HUNG_UP)
+            return
+        if self._state is _State.TALKING:
+            self._send(now_ns)
+            if self._lead.dry_ns(now_ns) >= self._patience_ns:
+                self._take_silence(now_ns)
+        if now_ns >= self._next_check_ns:
+            self._next_check_ns = now_ns + 200_000_000
+            self._check(now_ns)
+
+    def end(self, ending: Ending, detail: str = "", *, code: int = NORMAL) -> None:
+        """End it for this reason, at once. `detail` is told to the peer."""
+        if self._state is _State.OVER:
+            return
+        self._state = _State.OVER
+        reason = detail or ending.value.replace("_", " ")
+        if ending is not Ending.CALLER_HUNG_UP:
+            self._say(self._peer.goodbye(reason))
+        self._wire.close(BUG if ending is Ending.INTERNAL_ERROR else code, reason)
+        self._emit(LegEnded(ending, self._clock(), detail))
+
+    # ---------------------------------------------------------------- inside
+
+    def _send(self, now_ns: int) -> None:
+        """What is ready, as far as the lead goes; one write, however much it is."""
+        media, lead = self._media, self._lead
+        if media is None:
+            return
+        frames: list[bytes] = []
+        while lead.room(FRAME_NS, now_ns):
+            speech = media.speech(now_ns, ahead=True)
+            if speech is None:
+                break
+            self._pack(speech, now_ns, frames)
+        if frames:
+            self._wire.write(b"".join(frames))
+
+    def _take_silence(self, now_ns: int) -> None:
+        """The carrier is dry. The end of a reply that is shorter than a frame comes out here too."""
+        speech = self._media.speech(now_ns, ahead=False) if self._media is not None else None
+        frames: list[bytes] = []
+        if speech is not None:
+            self._pack(speech, now_ns, frames)
+        elif self._peer.wants_silence:
+            silent_ns = self._silent_ns
+            self._pack(self._silence, now_ns, frames)
+            self._silent_ns = silent_ns + FRAME_NS
+        if frames:
+            self._wire.write(b"".join(frames))
+
+    def _pack(self, speech: bytes | memoryview, now_ns: int, frames: list[bytes]) -> None:
+        self._silent_ns = 0
+        frames.append(frame(self._opcode, self._peer.audio(speech)))
+        self._sent_frames += 1
+        self._lead.sent(FRAME_NS, now_ns)
+        if (number := self._lead.mark_due(now_ns)) is not None:
+            mark = self._peer.mark(str(number))
+            if mark is not None:
+                frames.append(_framed(mark))
+
+    def _say(self, message: Message | None) -> None:
+        if message is not None:
+            self._wire.write(_framed(message))
+
+    def _mark(self, now_ns: int) -> None:
+        if (number := self._lead.mark(now_ns)) is not None:
+            self._say(self._peer.mark(str(number)))
+
+    def _on_mark(self, name: str, now_ns: int) -> None:
+        if name.isascii() and name.isdigit() and len(name) < 16:
+            self._lead.mark_played(int(name), now_ns)
+
+    def _check(self, now_ns: int) -> None:
+        """A few times a second: has the peer gone, does it flood, does it read?"""
+        missing = self._lead.marks_missing
+        self._lead.check(now_ns)
+        if self._lead.marks_missing and not missing:
+            self._log.warning("stream_marks_missing")
+        if (silent_s := self._intake.silent_s(now_ns)) is not None:
+            self.end(Ending.MEDIA_TIMEOUT, f"nothing came for {silent_s:.1f} s")
+        elif (what := self._intake.flooding(now_ns)) is not None:
+            self.fault(what)
+        elif self._wire.is_stuck:
+            self.end(Ending.LEG_FAILED, "the peer does not read")
+
+    def _emit(self, event: LegEvent) -> None:
+        if self._on_event is None:
+            self._early_events.append(event)
+        else:
+            self._loop.call_soon(self._on_event, event)
+
+
+def _framed(message: Message) -> bytes:
+    return frame(TEXT, message.encode()) if isinstance(message, str) else frame(BINARY, message)

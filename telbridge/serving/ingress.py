@@ -1,0 +1,224 @@
+"""The public HTTP port of a worker: webhooks and media streams become calls."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, Final
+
+from aiohttp import web
+
+from telbridge.call.events import Ending
+from telbridge.config import ConfigError, ConfigErrors, Settings
+from telbridge.legs.streams.clock import StreamClock
+from telbridge.legs.streams.door import Door, Terms
+from telbridge.legs.streams.leg import StreamLeg
+from telbridge.serving.ingress_address import Addresses
+from telbridge.serving.ingress_doorkeeper import Doorkeeper, connections_of
+from telbridge.serving.ingress_generic import GenericIngress
+from telbridge.serving.ingress_limits import Throttle
+from telbridge.serving.ingress_twilio import TwilioIngress
+from telbridge.sessions.credentials import SecretMissing, SecretRef
+
+MAX_BODY_OCTETS: Final = 64 * 1024
+MAX_HEAD_LINE: Final = 4_096
+IDLE_S: Final = 10.0
+"""For a request's head to arrive whole, the first on a connection and each after it."""
+STOP_S: Final = 2.0
+MAX_IDLE: Final = 400
+"""Connections that carry no call; of one address:"""
+MAX_IDLE_OF_ONE: Final = 128
+BACKLOG: Final = 256
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Ingress:
+    """Listens from `start` to `stop`; `on_leg` starts a call."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        on_leg: Callable[[StreamLeg], None],
+        log: Any,
+        *,
+        clock: Callable[[], int] = time.monotonic_ns,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        """ConfigErrors if a secret that the settings name is missing."""
+        self._settings, self._on_leg, self._log, self._clock = settings, on_leg, log, clock
+        self._environ = environ
+        self._legs: dict[str, StreamLeg] = {}
+        self._live: dict[int, StreamLeg] = {}
+        self._draining = False
+        self._throttle = Throttle(settings.http.requests_per_second)
+        self._addresses = Addresses(settings.http.public_url, settings.http.trusted_proxies)
+        self._tokens = self._twilio_tokens()
+        token = settings.generic.token
+        self._generic_token = None if token is None else self._secret(token, "generic.token")
+        self._ticking: StreamClock | None = None
+        self._runner: web.AppRunner | None = None
+        self._listener: asyncio.Server | None = None
+        self.cut_off = 0
+        """Connections not taken: there were too many."""
+
+    @property
+    def live_calls(self) -> int:
+        return len(self._live)
+
+    @property
+    def throttled(self) -> int:
+        """Requests refused because their address asked too often."""
+        return self._throttle.refused
+
+    def describe(self) -> dict[str, str]:
+        """For a log or status line; {} while it does not listen."""
+        http = self._settings.http
+        return {"http": f"{http.host}:{http.port}"} if self._runner else {}
+
+    async def start(self) -> None:
+        """Listen. ConfigErrors if a port that was asked for cannot be had; the default port is only tried."""
+        http = self._settings.http
+        self._ticking = StreamClock(self._clock, self._log)
+        runner = web.AppRunner(
+            self._application(self._ticking),
+            access_log=None,
+            keepalive_timeout=IDLE_S,
+            shutdown_timeout=STOP_S,
+            max_line_size=MAX_HEAD_LINE,
+            max_field_size=MAX_HEAD_LINE,
+        )
+        await runner.setup()
+        try:
+            server = runner.server
+            assert server is not None
+            self._listener = await asyncio.get_running_loop().create_server(
+                lambda: Doorkeeper(server, partial(self._admits, server)),
+                http.host,
+                http.port,
+                backlog=BACKLOG,
+            )
+        except OSError as error:
+            await runner.cleanup()
+            self._ticking.stop()
+            if "port" in http.model_fields_set:
+                what = f"cannot listen on {http.host}:{http.port}: {error.strerror}"
+                raise ConfigErrors([ConfigError("settings", "http.port", what, "choose another")]) from None
+            self._log.warning("http_off", why=f"port {http.port} is taken", instead="set http.port")
+            return
+        self._runner = runner
+        self._log.info("http_listening", **self.describe())
+        if not self._settings.twilio.verify_signatures:
+            self._log.warning("twilio_signatures_off", danger="anybody may start calls at your cost")
+
+    def drain(self) -> None:
+        """No new calls: 503. Live ones go on."""
+        self._draining = True
+
+    async def stop(self) -> None:
+        """End every stream and stop listening; safe twice."""
+        self.drain()
+        for leg in list(self._live.values()):
+            leg.end(Ending.DRAINED)
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        if self._runner is not None:
+            runner, self._runner = self._runner, None
+            await runner.cleanup()
+        if self._ticking is not None:
+            self._ticking.stop()
+
+    # ------------------------------------------------------------ inside
+
+    def _application(self, ticking: StreamClock) -> web.Application:
+        streams, twilio = self._settings.streams, self._settings.twilio
+        terms = Terms(
+            lead_ms=streams.lead_ms,
+            start_timeout_s=streams.start_timeout_s,
+            media_timeout_s=streams.media_timeout_s,
+        )
+        door = Door(terms, self._admit, self._forget, ticking, self._clock, self._log)
+        application = web.Application(middlewares=[self._guard], client_max_size=MAX_BODY_OCTETS)
+        application.add_routes(
+            TwilioIngress(
+                tokens=self._tokens,
+                account_sid=twilio.account_sid,
+                verify=twilio.verify_signatures,
+                addresses=self._addresses,
+                door=door,
+                has_room=self._has_room,
+                welcome=self._welcome,
+                legs=self._legs,
+                clock=self._clock,
+                log=self._log,
+            ).routes()
+        )
+        application.add_routes(
+            GenericIngress(
+                token=self._generic_token,
+                addresses=self._addresses,
+                door=door,
+                has_room=self._has_room,
+                welcome=self._welcome,
+                clock=self._clock,
+                log=self._log,
+            ).routes()
+        )
+        return application
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Whoever asks too often without being welcome is turned away before anything is looked at."""
+        address = self._addresses.client(request)
+        if not self._throttle.admits(address, self._clock()):
+            return web.Response(status=429, headers={"Retry-After": "1", "Connection": "close"})
+        return await handler(request)
+
+    def _admits(self, server: web.Server, address: str) -> bool:
+        """Whether one more connection of this address is taken. Streams that carry a call do not count, and a
+        trusted proxy has many callers behind it."""
+        idle = len(server.connections) - len(self._live)
+        if idle < MAX_IDLE and not self._addresses.is_proxy(address):
+            live = sum(leg.facts.peer == address for leg in self._live.values())
+            admitted = connections_of(server, address) - live < MAX_IDLE_OF_ONE
+        else:
+            admitted = idle < MAX_IDLE
+        self.cut_off += not admitted
+        return admitted
+
+    def _welcome(self, request: web.Request) -> None:
+        """Who asks has shown that it may: this request counts for nothing."""
+        self._throttle.give_back(self._addresses.client(request), self._clock())
+
+    def _has_room(self) -> bool:
+        return not self._draining and len(self._live) < self._settings.streams.max_calls
+
+    def _admit(self, leg: StreamLeg) -> None:
+        self._live[id(leg)] = leg
+        self._legs[leg.facts.signalling_id] = leg
+        self._on_leg(leg)
+
+    def _forget(self, leg: StreamLeg) -> None:
+        self._live.pop(id(leg), None)
+        if self._legs.get(leg.facts.signalling_id) is leg:
+            del self._legs[leg.facts.signalling_id]
+
+    def _twilio_tokens(self) -> list[str]:
+        """None where nobody named any and the usual variable is not set: Twilio is refused then."""
+        twilio = self._settings.twilio
+        try:
+            return [self._secret(token, "twilio.auth_tokens") for token in twilio.auth_tokens]
+        except ConfigErrors:
+            if "auth_tokens" in twilio.model_fields_set and twilio.verify_signatures:
+                raise
+            return []
+
+    def _secret(self, reference: SecretRef, key: str) -> str:
+        try:
+            return reference.resolve(key, self._environ)
+        except SecretMissing as missing:
+            raise ConfigErrors([ConfigError("settings", key, missing.what, missing.instead)]) from None

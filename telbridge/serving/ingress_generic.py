@@ -1,0 +1,76 @@
+"""The generic stream over HTTP: a bearer token, or somebody on this machine."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Callable
+from typing import Any, Final
+
+from aiohttp import web
+
+from telbridge.call.events import CallFacts
+from telbridge.legs.streams.door import Door, Refused
+from telbridge.legs.streams.generic import GenericPeer
+from telbridge.legs.streams.peer import Started
+from telbridge.serving.ingress_address import Addresses
+from telbridge.serving.ingress_limits import Seldom
+
+STREAM: Final = "/generic/stream"
+
+
+class GenericIngress:
+    """One address."""
+
+    def __init__(
+        self,
+        *,
+        token: str | None,
+        addresses: Addresses,
+        door: Door,
+        has_room: Callable[[], bool],
+        welcome: Callable[[web.Request], None],
+        clock: Callable[[], int],
+        log: Any,
+    ) -> None:
+        self._token, self._addresses, self._door, self._has_room = token, addresses, door, has_room
+        self._welcome, self._clock, self._log = welcome, clock, log
+        self._seldom = Seldom()
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        return [web.get(STREAM, self._stream, allow_head=False)]
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        if not self._may(request):
+            if (left_out := self._seldom.now(self._clock())) is not None:
+                self._log.warning("generic_refused", why="no valid token", left_out=left_out)
+            raise web.HTTPForbidden(text="refused")
+        if not self._has_room():
+            return web.Response(status=503, headers={"Retry-After": "5"}, text="no room")
+        self._welcome(request)
+        peer_address = self._addresses.client(request)
+
+        def admit(started: Started) -> CallFacts:
+            if not self._has_room():
+                raise Refused("no room")
+            parameters = dict(started.parameters)
+            return CallFacts(
+                call_id=secrets.token_hex(5),
+                ingress="generic",
+                caller=parameters.pop("from", ""),
+                called=parameters.pop("to", ""),
+                peer=peer_address,
+                wire_format=started.format,
+                signalling_id=started.call_id,
+                headers=parameters,
+            )
+
+        return await self._door.hold(request, GenericPeer(), admit)
+
+    def _may(self, request: web.Request) -> bool:
+        if self._addresses.is_local(request):
+            return True
+        kind, _, given = request.headers.get("Authorization", "").partition(" ")
+        if kind.lower() != "bearer":
+            given = request.query.get("token", "")
+        return self._token is not None and hmac.compare_digest(given.encode(), self._token.encode())

@@ -1,0 +1,96 @@
+"""[http], [streams], [twilio], [generic]: calls that come over HTTP and WebSockets."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from telbridge.sessions.credentials import SecretRef
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class HttpSection(_Section):
+    """[http]: the public HTTP port, for webhooks and media streams."""
+
+    host: Annotated[
+        str, Field(description="address to listen on; loopback until a reverse proxy or a name is set up")
+    ] = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535, description="TCP port of webhooks and media streams")] = 8080
+    public_url: Annotated[
+        str | None,
+        Field(description="how carriers reach this port, as https://voice.example.com; what stands before /"),
+    ] = None
+    trusted_proxies: Annotated[
+        tuple[IPv4Network | IPv6Network, ...],
+        Field(description='reverse proxies whose X-Forwarded headers count, as ["10.0.0.0/8"]'),
+    ] = ()
+    requests_per_second: Annotated[
+        float, Field(gt=0, description="most unauthorised requests a second of one address; more get 429")
+    ] = 20.0
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_a_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError(f"{value!r} is no public URL: write one as https://voice.example.com")
+        host = (parts.netloc.rpartition("@")[2]).lower()
+        return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _networks(cls, value: object) -> object:
+        if not isinstance(value, (list, tuple)):
+            return value
+        try:
+            return tuple(ip_network(item) for item in value)
+        except ValueError as error:
+            raise ValueError(f"{error}: write a network as 10.0.0.0/8") from None
+
+
+class StreamsSection(_Section):
+    """[streams]: every media stream, whatever the carrier."""
+
+    lead_ms: Annotated[
+        int,
+        Field(ge=40, le=1000, description="most speech sent ahead of what is heard"),
+    ] = 200
+    media_timeout_s: Annotated[
+        float,
+        Field(gt=0, le=3600, description="seconds without a message until a caller counts as gone"),
+    ] = 10.0
+    start_timeout_s: Annotated[
+        float, Field(gt=0, le=60, description="seconds for a stream to say what it is")
+    ] = 5.0
+    max_calls: Annotated[int, Field(ge=1, description="most streams at a time; more get 503")] = 200
+
+
+class TwilioSection(_Section):
+    """[twilio]."""
+
+    auth_tokens: Annotated[
+        tuple[SecretRef, ...],
+        Field(min_length=1, description="auth tokens that sign; several while one is being replaced"),
+    ] = (SecretRef(env="TWILIO_AUTH_TOKEN"),)
+    account_sid: Annotated[
+        str | None, Field(description="calls of other accounts are refused, their sub-accounts' too")
+    ] = None
+    verify_signatures: Annotated[
+        bool, Field(description="false: anybody may start calls at your cost; warns at each start")
+    ] = True
+
+
+class GenericSection(_Section):
+    """[generic]: the WebSocket protocol of our own."""
+
+    token: Annotated[
+        SecretRef | None, Field(description="bearer token; without one only this machine may connect")
+    ] = None

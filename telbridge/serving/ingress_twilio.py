@@ -1,0 +1,191 @@
+"""Twilio over HTTP: voice webhook, media stream, status callback. Nothing is spent on strangers."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+from aiohttp import web
+
+from telbridge.audio.formats import PCMU_8K
+from telbridge.call.events import CallFacts, Ending
+from telbridge.legs.streams.door import Door, Refused
+from telbridge.legs.streams.leg import StreamLeg
+from telbridge.legs.streams.peer import Started
+from telbridge.legs.streams.tickets import Ticket, TicketOffice, TicketRefused
+from telbridge.legs.streams.twilio import TwilioPeer
+from telbridge.legs.streams.twilio_signature import MAYBE_UNSIGNED, signed_url
+from telbridge.legs.streams.twilio_webhook import ENDED, connect_stream, facts_to_hand_on, headers_of
+from telbridge.serving.ingress_address import Addresses, websocket_url
+from telbridge.serving.ingress_limits import Seldom
+
+VOICE: Final = "/twilio/voice"
+STREAM: Final = "/twilio/stream"
+STATUS: Final = "/twilio/status"
+BODY_S: Final = 5.0
+"""For a webhook's body to arrive."""
+MAX_FIELDS: Final = 200
+
+Form = Mapping[str, Sequence[str]]
+
+
+class TwilioIngress:
+    """The three addresses that Twilio asks."""
+
+    def __init__(
+        self,
+        *,
+        tokens: Sequence[str],
+        account_sid: str | None,
+        verify: bool,
+        addresses: Addresses,
+        door: Door,
+        has_room: Callable[[], bool],
+        welcome: Callable[[web.Request], None],
+        legs: Mapping[str, StreamLeg],
+        clock: Callable[[], int],
+        log: Any,
+    ) -> None:
+        """`tokens`: auth tokens; without any, everybody is refused while `verify` holds. `legs`: by the
+        carrier's id of the call."""
+        self._tokens, self._account_sid, self._verify = tokens, account_sid, verify
+        self._addresses, self._door, self._has_room, self._legs = addresses, door, has_room, legs
+        self._welcome, self._clock, self._log = welcome, clock, log
+        self._office = TicketOffice()
+        self._seldom = Seldom()
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        return [
+            web.post(VOICE, self._voice),
+            web.get(VOICE, self._voice, allow_head=False),
+            web.get(STREAM, self._stream, allow_head=False),
+            web.get(STREAM + "/{ticket}", self._stream, allow_head=False),
+            web.get(STREAM + "/{ticket}/", self._stream, allow_head=False),
+            web.post(STATUS, self._status),
+        ]
+
+    # ------------------------------------------------------------ requests
+
+    async def _voice(self, request: web.Request) -> web.Response:
+        """A call has come: where its audio goes."""
+        form = await self._verified_form(request)
+        if not self._has_room():
+            # Twilio takes the number's fallback URL then.
+            return web.Response(status=503, headers={"Retry-After": "5"}, text="no room")
+        call, account = _first(form, "CallSid"), _first(form, "AccountSid")
+        ticket = self._office.issue(Ticket(account, call), self._clock())
+        url = websocket_url(self._addresses.base(request)) + f"{STREAM}/{ticket}"
+        twiml = connect_stream(url, facts_to_hand_on(form))
+        return web.Response(text=twiml, content_type="text/xml", charset="utf-8")
+
+    async def _status(self, request: web.Request) -> web.Response:
+        """The call's progress, told beside the stream. A call that is over ends here too, if its stream did
+        not say so."""
+        form = await self._verified_form(request)
+        status = _first(form, "CallStatus")
+        leg = self._legs.get(_first(form, "CallSid"))
+        if leg is not None and status in ENDED:
+            leg.end(Ending.CALLER_HUNG_UP, f"call status {status}")
+        return web.Response(status=204)
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        """The upgrade. Signature and ticket are checked before it."""
+        self._verify_signature(request, websocket_url(self._addresses.url(request)), {})
+        try:
+            ticket = self._office.take(request.match_info.get("ticket", ""), self._clock())
+        except TicketRefused as refusal:
+            raise self._refusal(request, str(refusal)) from None
+        if not self._has_room():
+            return web.Response(status=503, headers={"Retry-After": "5"}, text="no room")
+        self._welcome(request)
+        peer_address = self._addresses.client(request)
+
+        def admit(started: Started) -> CallFacts:
+            if not self._has_room():
+                raise Refused("no room")
+            if (started.account, started.call_id) != (ticket.account, ticket.call):
+                raise Refused("the stream is not of the call that its ticket is for")
+            return _facts(started, peer_address)
+
+        return await self._door.hold(request, TwilioPeer(), admit)
+
+    # ------------------------------------------------------------ who is it
+
+    async def _verified_form(self, request: web.Request) -> Form:
+        """The parameters, once they are known to be Twilio's and of our account. HTTPForbidden otherwise."""
+        form = await _form(request)
+        url = self._addresses.url(request)
+        signed = form if request.method == "POST" else {}
+        try:
+            self._verify_signature(request, url, signed)
+        except web.HTTPForbidden:
+            fewer = {name: values for name, values in form.items() if name not in MAYBE_UNSIGNED}
+            if request.method != "POST" or len(fewer) == len(form):
+                raise
+            self._verify_signature(request, url, fewer)
+            form = fewer
+        if not _first(form, "CallSid") or not _first(form, "AccountSid"):
+            raise self._refusal(request, "no CallSid or AccountSid")
+        if self._account_sid is not None and _first(form, "AccountSid") != self._account_sid:
+            raise self._refusal(request, "another account")
+        self._welcome(request)
+        return form
+
+    def _verify_signature(self, request: web.Request, url: str, form: Form) -> None:
+        if not self._verify:
+            return
+        if not self._tokens:
+            raise self._refusal(request, "no auth token is configured")
+        given = request.headers.get("X-Twilio-Signature", "")
+        if not given or signed_url(self._tokens, given, url, form) is None:
+            raise self._refusal(request, "wrong signature" if given else "not signed")
+
+    def _refusal(self, request: web.Request, why: str) -> web.HTTPForbidden:
+        """Logged with its reason; told without, for who asks may be anybody."""
+        if (left_out := self._seldom.now(self._clock())) is not None:
+            resource = request.match_info.route.resource
+            path = resource.canonical if resource is not None else ""
+            self._log.warning("twilio_refused", path=path, why=why, left_out=left_out)
+        return web.HTTPForbidden(text="refused")
+
+
+async def _form(request: web.Request) -> Form:
+    """Query of a GET, body of a POST; empty values count. HTTPBadRequest where it is none."""
+    if request.method == "GET":
+        query = request.raw_path.partition("?")[2]
+        return _parsed(query)
+    if request.content_type != "application/x-www-form-urlencoded":
+        raise web.HTTPUnsupportedMediaType(text="a form, please")
+    try:
+        async with asyncio.timeout(BODY_S):
+            body = await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(text="too slow") from None
+    return _parsed(body.decode("ascii", "replace"))
+
+
+def _parsed(text: str) -> Form:
+    try:
+        return parse_qs(text, keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError:
+        raise web.HTTPBadRequest(text="too many parameters") from None
+
+
+def _first(form: Form, name: str) -> str:
+    return form.get(name, ("",))[0][:64]
+
+
+def _facts(started: Started, peer_address: str) -> CallFacts:
+    return CallFacts(
+        call_id=secrets.token_hex(5),
+        ingress="twilio",
+        caller=started.parameters.get("From", ""),
+        called=started.parameters.get("To", ""),
+        peer=peer_address,
+        wire_format=PCMU_8K,
+        signalling_id=started.call_id,
+        headers=headers_of(started.parameters),
+    )

@@ -1,0 +1,132 @@
+"""A real ingress on loopback, real WebSockets, and agents that a test plays by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+
+from telbridge.audio.formats import PCMU_8K
+from telbridge.call.call import Call, CallPlan
+from telbridge.call.events import AgentAudio, CallerStartedSpeaking, ReplyAudioDone, ReplyId, SessionReady
+from telbridge.call.summary import CallSummary
+from telbridge.caller.streams.call import StreamCall
+from telbridge.caller.streams.phone import TEST_ACCOUNT, StreamPhone
+from telbridge.caller.streams.webhook import Account
+from telbridge.config import Settings
+from telbridge.legs.streams.leg import StreamLeg
+from telbridge.serving.ingress import Ingress
+from tests.call.sides import HandAgents, HandOutside, HandSession, a_script
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+PATIENCE_S = 5.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Side:
+    """The bridge's side of one call: its leg, and its agent in the test's hands."""
+
+    def __init__(self, leg: StreamLeg) -> None:
+        self.leg = leg
+        self.session = HandSession(PCMU_8K, PCMU_8K)
+        plan = CallPlan(a_script(), False, apology=b"", filler=b"", reply_timeout_s=60)
+        agents, clock = HandAgents(self.session), time.monotonic_ns
+        self.call = Call(leg, agents, plan, HandOutside(), clock=clock, log=structlog.get_logger())
+        self.task: asyncio.Task[CallSummary] = asyncio.create_task(self.call.run())
+        self._replies = 0
+
+    async def ready(self) -> None:
+        await self.session.running.wait()
+        self.session.emit(SessionReady(time.monotonic_ns()))
+        await until(lambda: self.call._talking)
+
+    def says(self, audio: bytes, *, done: bool = True) -> ReplyId:
+        """One more reply of the agent, in one burst."""
+        self._replies += 1
+        reply = ReplyId(self._replies)
+        self.session.emit(AgentAudio(reply, audio, time.monotonic_ns()))
+        if done:
+            self.session.emit(ReplyAudioDone(reply))
+        return reply
+
+    def hears_the_caller(self) -> int:
+        """The API says so; the time of it."""
+        now_ns = time.monotonic_ns()
+        self.session.emit(CallerStartedSpeaking(now_ns, interrupts=True))
+        return now_ns
+
+    async def summary(self) -> CallSummary:
+        return await asyncio.wait_for(self.task, PATIENCE_S)
+
+
+class StreamBed:
+    """One ingress and one telephone."""
+
+    def __init__(self, ingress: Ingress, phone: StreamPhone, port: int) -> None:
+        self.ingress, self.phone, self.port = ingress, phone, port
+        self.sides: list[Side] = []
+
+    @property
+    def twilio(self) -> str:
+        return f"twilio+ws://127.0.0.1:{self.port}/twilio/stream"
+
+    @property
+    def generic(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/generic/stream"
+
+    def http(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    async def dial(self, url: str | None = None) -> tuple[StreamCall, Side]:
+        """A call that is up: both ends of it."""
+        before = len(self.sides)
+        call = await self.phone.call(url or self.twilio)
+        await until(lambda: len(self.sides) > before)
+        side = self.sides[-1]
+        await side.ready()
+        return call, side
+
+
+async def until(condition: Any, within_s: float = PATIENCE_S) -> None:
+    """Wait for what another task brings about."""
+    async with asyncio.timeout(within_s):
+        while not condition():  # noqa: ASYNC110 - what is waited for lies in objects without events
+            await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def stream_bed(
+    *, environ: Mapping[str, str] | None = None, account: Account | None = None, **sections: Any
+) -> AsyncIterator[StreamBed]:
+    """`sections`: settings over test-friendly ones."""
+    port = free_port()
+    http = {"port": port, "requests_per_second": 1000, **sections.pop("http", {})}
+    settings = Settings.model_validate({"http": http, **sections})
+    sides: list[Side] = []
+    ingress = Ingress(
+        settings,
+        lambda leg: sides.append(Side(leg)),
+        structlog.get_logger(),
+        environ={"TWILIO_AUTH_TOKEN": TOKEN} if environ is None else environ,
+    )
+    await ingress.start()
+    try:
+        async with StreamPhone(account=account or Account(TEST_ACCOUNT, TOKEN)) as phone:
+            bed = StreamBed(ingress, phone, port)
+            bed.sides = sides
+            yield bed
+    finally:
+        await ingress.stop()
+        for side in sides:
+            side.session.close()
+            await side.task
