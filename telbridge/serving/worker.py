@@ -31,6 +31,7 @@ from telbridge.dialplan.facts import Facts
 from telbridge.legs.sip.endpoint import SipEndpoint
 from telbridge.legs.sip.library import SipUnavailable
 from telbridge.ops import logging
+from telbridge.ops.callers import Callers
 from telbridge.ops.records import RecordFile, record_of
 from telbridge.serving.apology import apology_path, filler_path
 from telbridge.serving.dialplans import Chosen, Dialplans, is_built_in
@@ -59,6 +60,7 @@ class Worker:
         self._world = World(settings.local_agent)
         self._records = RecordFile(settings.records.file())
         self._words = _own_words(settings)
+        self._callers = Callers()
         self._calls: dict[str, Call] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.serving = asyncio.Event()
@@ -79,6 +81,7 @@ class Worker:
                 asyncio.create_task(self._sessions.keep_secrets_fresh()),
                 asyncio.create_task(self.dialplans.watch()),
                 asyncio.create_task(self._world.prepare(needs_voice=self.dialplans.needs_voice)),
+                asyncio.create_task(asyncio.to_thread(self._callers.read, self._records.path)),
             ]
             try:
                 await ingress.start()
@@ -114,7 +117,7 @@ class Worker:
         call_log = log.bind(call_id=facts.call_id)
         call_log.info("call_arrived", ingress=facts.ingress, codec=str(facts.wire_format))
         try:
-            known = _facts(facts)
+            known = _facts(facts, self._callers.before(facts.caller))
             chosen = self.dialplans.plan_for(known, known.started_at)
             if chosen is None:
                 call_log.warning("no_dialplan", remedy="write one without [match]; see `telbridge route`")
@@ -127,6 +130,8 @@ class Worker:
             call_log.exception("call_bug")
             leg.hang_up()
             return
+        if summary.answered_ms is not None:
+            self._callers.called(facts.caller)
         record = record_of(summary, transcripts=self._settings.records.transcripts)
         await self._records.write(record)
         call_log.info(
@@ -193,7 +198,7 @@ def _own_words(settings: Settings) -> OwnWords:
     )
 
 
-def _facts(facts: CallFacts) -> Facts:
+def _facts(facts: CallFacts, calls_before: int) -> Facts:
     """As a dialplan sees them."""
     return Facts(
         call_id=facts.call_id,
@@ -206,6 +211,7 @@ def _facts(facts: CallFacts) -> Facts:
         peer=facts.peer,
         headers=facts.headers,
         parameters=facts.parameters,
+        calls_before=calls_before,
     )
 
 

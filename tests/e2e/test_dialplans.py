@@ -130,7 +130,7 @@ async def test_a_new_version_is_for_new_calls_and_live_ones_hear_nothing(
         "local_agent": {"brain": "script", "script": str(script)},
     }
     async with serving(any_pjsua2, tmp_path, settings) as bridge, Softphone("127.0.0.1") as phone:
-        calls = [await phone.call(bridge.uri) for _ in range(3)]
+        calls = [await phone.call(bridge.uri) for _ in range(4)]
         for call in calls:
             await call.wait_answered(10)
         playing = [asyncio.ensure_future(call.play(bytes(64000))) for call in calls]
@@ -139,13 +139,15 @@ async def test_a_new_version_is_for_new_calls_and_live_ones_hear_nothing(
         assert "tell" in mistake["what"]
         plan.write_text('greeting = "Two."\non.answered = { tag = "second" }\n')
         await bridge.until_logged("dialplans_loaded")
+        await asyncio.gather(*playing)
+        await calls[0].hang_up()
+        await bridge.records(1)  # The library may be one that takes four calls and no more.
         late = await phone.call(bridge.uri)
         await late.wait_answered(10)
-        await asyncio.gather(*playing)
-        for call in (*calls, late):
+        for call in (*calls[1:], late):
             await call.hang_up()
-        records = await bridge.records(4)
-    assert sorted(record["tags"][0] for record in records) == ["first", "first", "first", "second"]
+        records = await bridge.records(5)
+    assert sorted(record["tags"][0] for record in records) == [*["first"] * 4, "second"]
     assert len({record["dialplan_version"] for record in records}) == 2
     for record in records:
         assert record["ending"] == "caller_hung_up"
