@@ -275,6 +275,20 @@ class Caller:
         head = [line for line in request.split(CRLF) if line.split(":")[0] in copied]
         self.send(CRLF.join([f"SIP/2.0 {status}", *head, "Content-Length: 0", "", ""]))
 
+    def comes(self, words: str, seconds: float) -> bool:
+        """Whether a message with these words comes within that time; others, retransmissions say, may."""
+        deadline = time.monotonic() + seconds
+        try:
+            while (left_s := deadline - time.monotonic()) > 0:
+                self.sip.settimeout(left_s)
+                if words in self.sip.recv(65536).decode():
+                    return True
+        except TimeoutError:
+            pass
+        finally:
+            self.sip.settimeout(PATIENCE_S)
+        return False
+
     def nothing_comes(self, seconds: float) -> bool:
         self.sip.settimeout(seconds)
         try:
