@@ -408,15 +408,30 @@ async def test_a_failed_reply_ends_in_a_spoken_apology() -> None:
         assert SORRY in await scene.until_hung_up()
 
 
-async def test_messages_nobody_knows_are_counted_and_change_nothing() -> None:
+async def test_messages_nobody_knows_are_counted_logged_once_and_change_nothing() -> None:
+    with structlog.testing.capture_logs() as lines:
+        async with a_call() as scene:
+            await scene.answered()
+            for _ in range(3):
+                scene.session.emit(Unknown("response.sparkle"))
+            scene.session.emit(BadMessage("audio of an unknown reply"))
+            scene.session.emit(AgentAudio(R1, WORDS, 0))
+            assert scene.leg.hears() == WORDS[:FRAME]
+        assert (await scene.summary()).faults == {"unknown_message": 3, "bad_message": 1}
+    told = [(line["kind"], line["what"]) for line in lines if line["event"] == "session_fault"]
+    assert told == [
+        ("unknown_message", "response.sparkle"),
+        ("bad_message", "audio of an unknown reply"),
+    ]
+
+
+async def test_an_error_of_a_running_session_is_counted_and_the_call_goes_on() -> None:
     async with a_call() as scene:
         await scene.answered()
-        for _ in range(3):
-            scene.session.emit(Unknown("response.sparkle"))
-        scene.session.emit(BadMessage("audio of an unknown reply"))
+        scene.session.emit(AgentError("server_error", "secret text"))
         scene.session.emit(AgentAudio(R1, WORDS, 0))
         assert scene.leg.hears() == WORDS[:FRAME]
-    assert (await scene.summary()).faults == {"unknown_message": 3, "bad_message": 1}
+    assert (await scene.summary()).faults == {"agent_error": 1}
 
 
 async def test_draining_ends_an_answered_call_with_words_and_refuses_a_ringing_one() -> None:

@@ -63,6 +63,12 @@ class Words:
     caller_speaks: list[Message]
     error: list[Message] = field(default_factory=list)
     """One after which the session goes on."""
+    fatal: list[Message] = field(default_factory=list)
+    """One that ends a session that was ready."""
+    refused: list[Message] = field(default_factory=list)
+    """In place of `ready`: the configuration is not taken."""
+    updated: list[Message] = field(default_factory=list)
+    """The answer to new instructions; empty: the API gives none."""
     unknown: list[Message] = field(default_factory=list)
 
 
@@ -70,7 +76,7 @@ def _text(payload: bytes) -> str:
     return base64.b64encode(payload).decode()
 
 
-def _realtime(delta: str, prefix: str) -> Words:
+def _realtime(delta: str, fatal: str) -> Words:
     def done(n: int, status: str) -> list[Message]:
         return [{"type": "response.done", "response": {"id": f"r{n}", "status": status}}]
 
@@ -91,6 +97,12 @@ def _realtime(delta: str, prefix: str) -> Words:
         cut=lambda n: done(n, "cancelled"),
         caller_speaks=[{"type": "input_audio_buffer.speech_started", "audio_start_ms": 1, "item_id": "u"}],
         error=[{"type": "error", "error": {"type": "server_error", "code": "odd", "message": "m"}}],
+        fatal=[{"type": "error", "error": {"type": "e", "code": fatal, "message": "m"}}],
+        refused=[
+            {"type": "session.created", "session": {}},
+            {"type": "error", "error": {"type": "e", "code": "invalid_value", "message": "m"}},
+        ],
+        updated=[{"type": "session.updated", "session": {}}],
         unknown=[{"type": "hologram.shown"}],
     )
 
@@ -105,8 +117,8 @@ def _said(role: str, action: str, n: int, **fields: Any) -> Message:
 
 
 WORDS: Mapping[str, Words] = {
-    "openai_realtime": _realtime("response.output_audio.delta", "output_"),
-    "azure_voice_live": _realtime("response.audio.delta", ""),
+    "openai_realtime": _realtime("response.output_audio.delta", "insufficient_quota"),
+    "azure_voice_live": _realtime("response.audio.delta", "session_expired"),
     "deepgram": Words(
         ready=[{"type": "Welcome", "request_id": "q"}, {"type": "SettingsApplied"}],
         begins=lambda n: [{"type": "AgentThinking", "content": ""}],
@@ -115,6 +127,12 @@ WORDS: Mapping[str, Words] = {
         cut=lambda n: [{"type": "AgentAudioDone"}],
         caller_speaks=[{"type": "UserStartedSpeaking"}],
         error=[{"type": "Error", "code": "ODD", "description": "m"}],
+        fatal=[{"type": "Error", "code": "FAILED_TO_THINK", "description": "m"}],
+        refused=[
+            {"type": "Welcome", "request_id": "q"},
+            {"type": "Error", "code": "INVALID_SETTINGS", "description": "m"},
+        ],
+        updated=[{"type": "ThinkUpdated"}],
         unknown=[{"type": "HologramShown"}],
     ),
     "assemblyai": Words(
@@ -125,6 +143,9 @@ WORDS: Mapping[str, Words] = {
         cut=lambda n: [{"type": "reply.done", "reply_id": f"r{n}", "status": "interrupted"}],
         caller_speaks=[{"type": "input.speech.started"}],
         error=[{"type": "session.error", "code": "odd", "message": "m"}],
+        fatal=[{"type": "session.error", "code": "unauthorized", "message": "m"}],
+        refused=[{"type": "session.error", "code": "invalid_value", "message": "m"}],
+        updated=[{"type": "session.updated", "config": {}}],
         unknown=[{"type": "hologram.shown"}],
     ),
     "companion": Words(
@@ -142,6 +163,8 @@ WORDS: Mapping[str, Words] = {
         cut=lambda n: [_said("assistant", "cancelled", n)],
         caller_speaks=[_event("speech_started")],
         error=[_event("error", code="odd", message="m")],
+        fatal=[_event("no_credits_left")],
+        refused=[_event("provider_connection_aborted", error={"code": "invalid_voice", "message": "m"})],
         unknown=[_event("hologram_shown")],
     ),
 }
@@ -153,6 +176,7 @@ class Line:
     def __init__(
         self, name: str, *, ready: bool = True, protocol: AgentProtocol | None = None, **options: Any
     ) -> None:
+        self.name = name
         self.words = WORDS[name]
         self.protocol = protocol or opened(name, **options)
         self.now_ns = 10 * SECOND
@@ -169,6 +193,17 @@ class Line:
             self.protocol.http_answered(200, {}, json.dumps({"token": token}).encode())
             self.protocol.next_step()
         self.protocol.connected(now_ns=self.now_ns)
+
+    def set_up(self) -> str:
+        """All that goes out until the session is ready, and at once then; over HTTP too."""
+        step = self.protocol.next_step()
+        out = [json.dumps(step.json)] if isinstance(step, HttpRequest) else []
+        self.connects()
+        out += map(str, self.protocol.data_to_send())
+        for message in self.words.ready:
+            self.says([message])
+            out += map(str, self.protocol.data_to_send())
+        return " ".join(out)
 
     def says(self, messages: list[Message]) -> list[AgentEvent]:
         """What the call is told."""

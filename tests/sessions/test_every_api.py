@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 
 from telbridge.call.events import (
     AgentAudio,
@@ -16,13 +17,14 @@ from telbridge.call.events import (
     ReplyStatus,
     Said,
     SessionReady,
+    SessionUpdated,
     Unknown,
 )
 from telbridge.call.ports import Greeting, UpdateImpossible
 from telbridge.dialplan.vocabulary import NeutralSettings
 from telbridge.sessions.base import ConnectRequest, HttpRequest
 from telbridge.sessions.credentials import SecretMissing, SecretRef
-from telbridge.sessions.provider import Ability, Way, problems
+from telbridge.sessions.provider import Ability, Lock, Way, problems
 from telbridge.sessions.providers import PROVIDERS
 from tests.sessions.every_api import ENVIRON, KEY_NAMES, SECOND, Line, opened, settings_of
 
@@ -156,6 +158,25 @@ def test_an_error_is_told_and_the_session_goes_on(name, line):
     assert any(isinstance(event, AgentAudio) for event in line.speaks(1))
 
 
+@every_api
+def test_an_event_that_nobody_knows_is_told_each_time_by_the_same_name_for_the_call_counts_it(name, line):
+    told = [line.says(line.words.unknown) for _ in range(3)]
+    assert told == [[Unknown(told[0][0].type)]] * 3
+    assert told[0][0].type in json.dumps(line.words.unknown)
+    assert line.sent() == []
+
+
+@every_api
+def test_one_that_comes_while_the_session_is_set_up_does_not_stop_it(name):
+    line = Line(name, ready=False)
+    line.connects()
+    for message in line.words.ready:
+        line.says(line.words.unknown)
+        line.says([message])
+    told = [type(event) for event in line.events]
+    assert told == [Unknown] * len(line.words.ready) + [SessionReady]
+
+
 # ---------------------------------------------------------------- the end
 
 LOST, HUNG_UP = Ending.AGENT_LOST, Ending.AGENT_HUNG_UP
@@ -231,6 +252,152 @@ def test_an_http_status_in_place_of_the_websocket_means_the_same_with_all(name, 
     end = line.protocol.refused(status)
     assert (end.ending, end.may_reconnect) == (ending, again)
     assert end.detail.startswith(f"HTTP {status}")
+
+
+@every_api
+@pytest.mark.parametrize("code", [None, 1000, 1005, 1008, 1011])
+def test_a_configuration_that_is_refused_is_the_end_whatever_close_code_follows(name, code):
+    line = Line(name, ready=False)
+    line.connects()
+    (error,) = line.says(line.words.refused)
+    assert isinstance(error, AgentError)
+    assert error.at_setup
+    assert line.protocol.audio(bytes(160)) is None
+    end = line.protocol.closed(code, "")
+    assert (end.ending, end.may_reconnect) == (REFUSED, False)
+
+
+FATAL = {
+    "openai_realtime": (REFUSED, False),
+    "azure_voice_live": (LOST, True),  # The end that its pages name: a session that is too old.
+    "deepgram": (LOST, False),
+    "assemblyai": (REFUSED, False),
+    "companion": (REFUSED, False),
+}
+
+
+@every_api
+@pytest.mark.parametrize("code", [None, 1000, 1005, 1008, 1011])
+def test_a_fatal_error_decides_the_end_whatever_close_code_follows(name, line, code):
+    (error,) = line.says(line.words.fatal)
+    assert isinstance(error, AgentError)
+    end = line.protocol.closed(code, "")
+    assert (end.ending, end.may_reconnect) == FATAL[name]
+
+
+# ---------------------------------------------------------------- what is locked
+
+NEUTRAL_VALUES: dict[Ability, dict[str, Any]] = {
+    Ability.VOICE: {"voice": "x"},
+    Ability.LANGUAGE: {"language": "de"},
+    Ability.NOISE_REDUCTION: {"noise_reduction": "near_field"},
+    Ability.TOOLS: {"tools": []},
+    Ability.TURN_MODE: {"turn_detection": {"mode": "semantic"}},
+    Ability.USER_ID: {"user_id": "u"},
+    Ability.USER_PROFILE: {"user_profile": {"a": "b"}},
+    Ability.MEMORY_ID: {"memory_id": "m"},
+    Ability.TAGS: {"tags": {"a": "b"}},
+    Ability.MODALITIES: {"modalities": ["audio", "text"]},
+}
+LOCKED_NEUTRAL = [
+    (name, ability)
+    for name, provider in PROVIDERS.items()
+    for ability, support in provider.abilities.items()
+    if support.lock is not None and not ability.startswith("greeting")
+]
+
+
+def locked_fields(model: type[BaseModel]) -> list[tuple[str, ...]]:
+    """Paths of all that can't change in a running session, at any depth; a locked table counts as one."""
+    found: list[tuple[str, ...]] = []
+    for name, field in model.model_fields.items():
+        if {Lock.CONNECT, Lock.START} & {mark for mark in field.metadata if isinstance(mark, Lock)}:
+            found.append((name,))
+        else:
+            found += [(name, *rest) for table in tables(field.annotation) for rest in locked_fields(table)]
+    return found
+
+
+def tables(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [table for inner in get_args(annotation) for table in tables(inner)]
+
+
+LOCKED_VENDOR = [
+    (name, path)
+    for name, provider in PROVIDERS.items()
+    for path in dict.fromkeys(locked_fields(provider.settings))
+]
+
+
+def refusal_of(line: Line, neutral: dict[str, Any], vendor: dict[str, Any]) -> UpdateImpossible:
+    """Nothing of the update goes out, not even what could change, and the session goes on as it was."""
+    with pytest.raises(UpdateImpossible) as refusal:
+        line.protocol.update(NeutralSettings.model_validate({"instructions": "Refused.", **neutral}), vendor)
+    assert line.sent() == []
+    line.begins(9)
+    assert any(isinstance(event, AgentAudio) for event in line.speaks(9))
+    assert "Refused." not in all_said_by_the_next(line)
+    return refusal.value
+
+
+def all_said_by_the_next(line: Line) -> str:
+    """In the HTTP request, if there is one, and until the session is ready and at once then."""
+    line.protocol.closed(None, "")
+    following = line.protocol.successor([])
+    assert following is not None
+    return Line(line.name, ready=False, protocol=following).set_up()
+
+
+def test_each_api_has_a_neutral_and_a_vendors_field_that_is_locked():
+    assert {name for name, _ in LOCKED_NEUTRAL} == {name for name, _ in LOCKED_VENDOR} == set(PROVIDERS)
+
+
+@pytest.mark.parametrize(("name", "ability"), LOCKED_NEUTRAL)
+def test_a_neutral_field_that_is_locked_is_refused_by_its_name_once_the_agent_has_spoken(line, ability):
+    line.begins(1)
+    line.speaks(1)
+    line.ends(1)
+    line.sent()
+    assert refusal_of(line, NEUTRAL_VALUES[ability], {}).key == ability
+
+
+@pytest.mark.parametrize(("name", "path"), LOCKED_VENDOR, ids=lambda value: str(value).replace(" ", ""))
+def test_so_is_each_field_of_the_vendors_that_is_locked(line, path):
+    vendor: Any = "x"
+    for part in reversed(path):
+        vendor = {part: vendor}
+    assert refusal_of(line, {}, vendor).key == ".".join(path)
+
+
+# ---------------------------------------------------------------- the next session
+
+BEGUN_ANEW: dict[str, dict[str, Any]] = {"assemblyai": {"resume": False}}
+"""A session that AssemblyAI resumes has kept its configuration, so that none is sent."""
+
+
+@every_api
+@pytest.mark.parametrize("answered", [True, False])
+@pytest.mark.parametrize("generations", [1, 2])
+def test_what_an_update_changed_is_what_the_next_session_begins_with(name, answered, generations):
+    line = Line(name, neutral=NeutralSettings(instructions="Be long."), **BEGUN_ANEW.get(name, {}))
+    line.protocol.update(NeutralSettings(instructions="Be brief."), {})
+    assert "Be brief." in json.dumps(line.sent())
+    if answered:
+        line.says(line.words.updated)
+        line.waits(0.1)
+        assert [type(event) for event in line.events[1:]] == [SessionUpdated]
+    line.protocol.closed(None, "")
+    protocol = line.protocol
+    for _ in range(generations):
+        following = protocol.successor([Said(by_caller=True, text="Hm.")])
+        assert following is not None
+        protocol = following
+    said = Line(name, ready=False, protocol=protocol).set_up()
+    assert said.rfind("Be brief.") > said.rfind("Be long.")  # Without an answer it may be asked for again.
+    if answered:
+        assert "Be long." not in said
 
 
 # ---------------------------------------------------------------- keys
@@ -386,14 +553,7 @@ def opening_of(name: str, asked: Greeting, /, **section: Any) -> str:
     """All that goes out until the session is ready, and at once then."""
     line = Line(name, ready=False, **section)
     line.protocol.greet(asked)
-    step = line.protocol.next_step()
-    out = [json.dumps(step.json)] if isinstance(step, HttpRequest) else []
-    line.connects()
-    out += map(str, line.protocol.data_to_send())
-    for message in line.words.ready:
-        line.says([message])
-        out += map(str, line.protocol.data_to_send())
-    return " ".join(out)
+    return line.set_up()
 
 
 @pytest.mark.parametrize("verbatim", [True, False])

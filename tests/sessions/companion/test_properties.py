@@ -165,7 +165,7 @@ def contract(events: list[AgentEvent]) -> None:
             case ReplyDone():
                 assert event.reply not in done
                 done.add(event.reply)
-            case AgentInterrupted() | CallerStartedSpeaking():
+            case AgentInterrupted() | CallerStartedSpeaking(interrupts=True):
                 flushed_through = max(audible, default=0)
             case BadMessage():
                 assert len(event.what) < 300
