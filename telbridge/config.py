@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from telbridge.agent.settings import AgentSettings
 from telbridge.dialplan.vocabulary import NeutralSettings
 from telbridge.legs.sip.settings import SipSettings
+from telbridge.serving.admin_settings import AdminSection
 from telbridge.serving.ingress_settings import GenericSection, HttpSection, StreamsSection, TwilioSection
 from telbridge.sessions.provider import Provider, VendorSettings, problems
 from telbridge.sessions.providers import PROVIDERS
@@ -160,6 +161,7 @@ class _Settings(_Section):
 
     sip: SipSettings = SipSettings()
     http: HttpSection = HttpSection()
+    admin: AdminSection = AdminSection()
     streams: StreamsSection = StreamsSection()
     twilio: TwilioSection = TwilioSection()
     generic: GenericSection = GenericSection()

@@ -80,8 +80,13 @@ class Child:
     def hang_up(self) -> None:
         """SIGHUP, which tells a child to read its files again. One that is starting reads them anyway, and
         could not take the signal yet."""
-        if self._is_ready and self._process is not None and self._process.returncode is None:
+        if self.is_ready and self._process is not None:
             self._process.send_signal(signal.SIGHUP)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has said so, and lives."""
+        return self._is_ready and self._process is not None and self._process.returncode is None
 
     @property
     def pid(self) -> int | None:

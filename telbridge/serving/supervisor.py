@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import structlog
 
-from telbridge.config import Settings
+from telbridge.config import ConfigErrors, Settings
+from telbridge.serving.admin import Admin
 from telbridge.serving.children import Child, ChildFailed
 from telbridge.serving.dialplans import uses_local_agent
 from telbridge.serving.messages import WorkerStart
@@ -36,6 +37,7 @@ class Supervisor:
         self._worker = Child(
             "worker", lambda: ["-m", "telbridge.serving.worker"], first_line=self._worker_start
         )
+        self._admin = Admin(settings.admin, self._not_ready)
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT; a second signal ends live calls at once. SIGHUP has the dialplans read
@@ -46,6 +48,7 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup, sys.stderr.isatty())
         try:
             self._local = await asyncio.to_thread(uses_local_agent, self._settings)
+            await self._start_admin()
             await self._start()
             self._on_ready(self._worker.ready)
             await self._stop.wait()
@@ -77,6 +80,7 @@ class Supervisor:
         await drain
         hurried.cancel()
         await self._agent.stop(AGENT_STOP_S)
+        await self._admin.stop()
 
     def _agent_arguments(self) -> list[str]:
         """A restarted agent takes the port it had, so that the workers still find it."""
@@ -88,6 +92,19 @@ class Supervisor:
             f"--log-level={self._settings.log.level}",
             f"--settings={settings.model_dump_json()}",
         ]
+
+    async def _start_admin(self) -> None:
+        """First of all: it tells what is not ready yet."""
+        try:
+            await self._admin.start()
+        except ConfigErrors as errors:
+            raise ChildFailed(str(errors)) from None
+
+    def _not_ready(self) -> list[str]:
+        if self._stop.is_set():
+            return ["draining"]
+        kept = [self._worker, self._agent] if self._local else [self._worker]
+        return [f"{child.name} is not ready" for child in kept if not child.is_ready]
 
     async def _start(self) -> None:
         """Both children at once: most of their start is the loading of modules."""

@@ -35,8 +35,15 @@ def free_port() -> int:
 class Bridge:
     """A running server: its log as it is written, its records, its SIP address."""
 
-    def __init__(self, process: asyncio.subprocess.Process, port: int, http_port: int, records: Path) -> None:
-        self.process, self.port, self.http_port = process, port, http_port
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        port: int,
+        http_port: int,
+        admin_port: int,
+        records: Path,
+    ) -> None:
+        self.process, self.port, self.http_port, self.admin_port = process, port, http_port, admin_port
         self.log: list[dict[str, Any]] = []
         self.stray: list[str] = []
         """What it printed besides log lines."""
@@ -55,6 +62,10 @@ class Bridge:
     @property
     def generic(self) -> str:
         return f"ws://127.0.0.1:{self.http_port}/generic/stream"
+
+    @property
+    def admin(self) -> str:
+        return f"http://127.0.0.1:{self.admin_port}"
 
     async def _read(self) -> None:
         assert self.process.stderr is not None
@@ -132,11 +143,12 @@ async def serving(
     build: str, folder: Path, settings: Mapping[str, Mapping[str, Any]] | None = None
 ) -> AsyncIterator[Bridge]:
     """`telbridge serve` on loopback with these settings over test-friendly ones."""
-    port, http_port = free_port(), free_port()
+    port, http_port, admin_port = free_port(), free_port(), free_port()
     records = folder / "calls.jsonl"
     merged: dict[str, dict[str, Any]] = {
         "sip": {"host": "127.0.0.1", "port": port},
         "http": {"port": http_port},
+        "admin": {"port": admin_port},
         "records": {"path": str(records)},
         "log": {"format": "json"},
     }
@@ -150,7 +162,7 @@ async def serving(
         stderr=asyncio.subprocess.PIPE,
         env=environment(build, merged),
     )
-    bridge = Bridge(process, port, http_port, records)
+    bridge = Bridge(process, port, http_port, admin_port, records)
     try:
         await bridge.until_logged("serving", within_s=SERVING_S)
         yield bridge
