@@ -135,6 +135,8 @@ class Call:
         self._clock, self._log = clock, log
         self._started_ns = clock()
         self._silence = leg.format.silence(leg.format.rate_hz * leg.frame_ms // 1000)
+        self._high_octets = leg.format.bytes_for_ms(DOWNLINK_HIGH_MS)
+        self._low_octets = leg.format.bytes_for_ms(DOWNLINK_LOW_MS)
         self._seat: Seat | None = None
         self._heard_from: set[ReplyId] = set()
         self._transcripts: dict[ReplyId, str] = {}
@@ -183,7 +185,7 @@ class Call:
 
     def downlink(self, now_ns: int) -> bytes | memoryview:
         """The next frame for the caller; speech is kept, not spent, while the caller cannot hear it."""
-        if self._nobody_hears():
+        if self._held or self._answered_ns is None:
             return self._silence
         frame = self._downlink.pull(now_ns)
         if self._paused:
@@ -200,7 +202,7 @@ class Call:
         return frame
 
     def _go_on_reading(self) -> None:
-        if self._downlink.playout.queued_ms < DOWNLINK_LOW_MS and self._seat is not None:
+        if self._downlink.playout.queued_octets < self._low_octets and self._seat is not None:
             self._paused = False
             self._seat.session.resume_reading()
 
@@ -291,7 +293,8 @@ class Call:
                 assert_never(event)
 
     def _on_audio(self, event: AgentAudio) -> None:
-        self._downlink.utterances.began(event.reply)
+        if event.reply not in self._heard_from:
+            self._downlink.utterances.began(event.reply)
         seat = self._seat
         if self._agent_muted or seat is None:
             self._owed.nothing()
@@ -304,7 +307,7 @@ class Call:
             self._unanswered = 0
             self._owed.nothing()
             self._cancel_parting()
-        if not self._paused and self._downlink.playout.queued_ms > DOWNLINK_HIGH_MS:
+        if not self._paused and self._downlink.playout.queued_octets > self._high_octets:
             self._paused = True
             seat.session.pause_reading()
 

@@ -31,17 +31,14 @@ class Downlink:
         self.music: Final = Music(leg.format, self.playout.frame_bytes)
         self.utterances: Final = Utterances(said)
         self.connected = False
+        self.audible = self._lobby
+        """What the caller hears now."""
         self.drained: Final = asyncio.Event()
         """Set when all that was queued has been played."""
         self._last_own = OWN_WORDS
         self._sounding: ReplyId | None = None
         self._started: set[ReplyId] = set()
         self._agent_sounds = self._stopping = False
-
-    @property
-    def audible(self) -> Playout:
-        """What the caller hears now."""
-        return self.playout if self.connected else self._lobby
 
     # ------------------------------------------------------------ frames
 
@@ -125,6 +122,7 @@ class Downlink:
     def connect(self) -> None:
         """From the lobby to the agent; what was being said in the lobby is over."""
         self.connected = True
+        self.audible = self.playout
         self._lobby.flush()
         self._leg.wake()
 

@@ -98,7 +98,8 @@ class Playout:
         """Whether the frame pulled last was due to an empty queue: silence, or the fade into it."""
         self._replies: deque[_Reply] = deque()
         self._tail: deque[tuple[_Reply | None, int, int]] = deque(maxlen=TAIL_PIECES)
-        self._queued = 0
+        self.queued_octets = 0
+        """Speech waiting to be played."""
         self._highest = ReplyId(0)
         self._cut_through = ReplyId(0)
         self._last: bytes | memoryview | None = None
@@ -119,7 +120,7 @@ class Playout:
             entry = self._entry(reply)
             entry.chunks.append(audio)
             entry.queued += len(audio)
-            self._queued += len(audio)
+            self.queued_octets += len(audio)
         return True
 
     def complete(self, reply: ReplyId) -> None:
@@ -146,7 +147,7 @@ class Playout:
         self._tail.clear()
         self._cut_through = self._highest
         self._replies.clear()
-        self._queued = 0
+        self.queued_octets = 0
         self._waited = 0
         self._debt_frames = 0
         return heard
@@ -160,6 +161,14 @@ class Playout:
             fade, self._fade = self._fade, None
             self._tail.append((None, 0, self.frame_bytes))
             return self._quiet(fade)
+        if self._replies:
+            entry = self._replies[0]
+            if entry.queued >= self.frame_bytes and not entry.dry_frames and not self._debt_frames:
+                # The way of nearly every frame.
+                self._waited = 0
+                self.playing = entry.id
+                self._last = frame = self._take(self.frame_bytes)
+                return frame
         available = self._ready_bytes()
         if available == 0:
             return self._starve()
@@ -177,7 +186,7 @@ class Playout:
             self._give_back_delay(entry)
         self._waited = 0
         self.playing = entry.id
-        frame = self._take(min(available, self.frame_bytes))
+        frame = self._take(available)
         if resumed:
             frame = fade_in(bytes(frame), self.format)
         self._last = frame
@@ -202,7 +211,7 @@ class Playout:
     @property
     def queued_ms(self) -> int:
         """Speech waiting to be played."""
-        return int(self.format.ms_in(self._queued))
+        return int(self.format.ms_in(self.queued_octets))
 
     @property
     def unfinished(self) -> bool:
@@ -216,7 +225,7 @@ class Playout:
     @property
     def idle(self) -> bool:
         """Nothing is queued and nothing was being played."""
-        return self._queued == 0 and self.playing is None and self._fade is None
+        return self.queued_octets == 0 and self.playing is None and self._fade is None
 
     # ------------------------------------------------------------ inside
 
@@ -272,8 +281,11 @@ class Playout:
         """`count` bytes off the queue: a window on one chunk, or a copy where chunks meet."""
         entry = self._replies[0]
         head = entry.chunks[0]
-        if len(head) - entry.offset >= count:
-            taken: bytes | memoryview = memoryview(head)[entry.offset : entry.offset + count]
+        if len(head) == count and not entry.offset:
+            taken: bytes | memoryview = head
+            self._advance(entry, count, count)
+        elif len(head) - entry.offset >= count:
+            taken = memoryview(head)[entry.offset : entry.offset + count]
             self._advance(entry, count, count)
         else:
             joined = bytearray()
@@ -285,7 +297,8 @@ class Playout:
                 joined += piece
                 self._advance(entry, len(piece), len(piece))
             taken = bytes(joined)
-        self._drop_played()
+        if not self._replies[0].queued:
+            self._drop_played()
         return taken
 
     def _advance(self, entry: _Reply, count: int, on_wire: int) -> None:
@@ -297,8 +310,8 @@ class Playout:
             entry.offset = 0
         entry.queued -= count
         entry.pulled += count
-        self._queued -= count
-        self.totals.heard_samples += self.format.samples_in(count)
+        self.queued_octets -= count
+        self.totals.heard_samples += count // self.format.sample_bytes
 
     def _drop_played(self) -> None:
         while self._replies and self._replies[0].complete and not self._replies[0].queued:

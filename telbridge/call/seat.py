@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from telbridge.audio.formats import AudioFormat
 from telbridge.audio.transcoder import Transcoder
@@ -26,7 +27,7 @@ class Seat:
         self.reply: ReplyId | None = None
         """The one whose audio is coming."""
         self.ready = asyncio.Event()
-        self.task = asyncio.create_task(session.run(lambda event: on_event(self, event)), name="session")
+        self.task = asyncio.create_task(session.run(partial(on_event, self)), name="session")
 
     def audio(self, reply: ReplyId, audio: bytes) -> bytes:
         """Some of a reply, in the leg's format."""

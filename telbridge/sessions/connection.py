@@ -309,6 +309,10 @@ class AgentConnection:
 
     def _tell(self, event: AgentEvent) -> None:
         assert self._on_event is not None
+        if type(event) is AgentAudio and not self._renewal.begins(event.reply):
+            # The way of every frame: nothing else is to be done with it.
+            self._on_event(self._numbered(event) if self._replies_from else event)
+            return
         self._renewal.heed(event, self._clock())
         self._mind_renewal()
         match event:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +25,9 @@ gone (15 to 20 s of silence). A working agent is never silent that long: it answ
 MESSAGES_A_TURN: Final = 8
 """A burst lies in the reader's buffer, and taking from it never waits: the other calls' tick must get its
 turn in between."""
+WAITED_NS: Final = 1_000_000
+"""A message that comes so long after the one before it was done with was waited for: the others had their
+turn."""
 MESSAGE_MAX_OCTETS: Final = 16 << 20
 ANSWER_MAX_OCTETS: Final = 1 << 20
 """Of an HTTP answer; a token or a description of a session is a few kilobytes."""
@@ -235,11 +237,12 @@ class Link:
             self._deadline = None
 
     async def _pump(self, websocket: AgentSocket) -> SessionEnd:
-        for number in itertools.count(1):
-            if self._end is not None:
-                break
+        in_turn = done_ns = 0
+        while self._end is None:
             message = await websocket.receive()
-            if number % MESSAGES_A_TURN == 0:
+            in_turn = in_turn + 1 if self._clock() - done_ns < WAITED_NS else 0
+            if in_turn == MESSAGES_A_TURN:
+                in_turn = 0
                 await asyncio.sleep(0)
             self._silent_beats = 0
             if not self._reading.is_set():
@@ -250,6 +253,7 @@ class Link:
                 self._pong(message.data)
             elif message.type is not WSMsgType.PONG:
                 return self._judge(message)
+            done_ns = self._clock()
         if self._bug is not None:
             raise self._bug
         assert self._end is not None

@@ -65,7 +65,7 @@ class AgentSocket(aiohttp.ClientWebSocketResponse[Any]):
     @property
     def is_buffering(self) -> bool:
         """Whether the kernel has not yet taken what was written. False on a closed connection."""
-        return not self._agent_transport.is_closing() and self._agent_transport.get_write_buffer_size() > 0
+        return self._agent_transport.get_write_buffer_size() > 0 and not self._agent_transport.is_closing()
 
     @property
     def is_behind(self) -> bool:

@@ -183,7 +183,7 @@ class SipLeg:
         """The caller's next 20 ms go up; after a stall (`due` > 1) also what came meanwhile."""
         self._backlog.tick(due, self._port.waiting)
         self._hear(now_ns)
-        while self._backlog.takes_another(self._port.waiting):
+        while self._backlog.owed and self._backlog.takes_another(self._port.waiting):
             self._hear(now_ns)
         if self._state is not _State.TALKING:
             return
