@@ -15,19 +15,13 @@ from structlog.typing import FilteringBoundLogger
 from telbridge.call.events import AgentError, AgentEvent, Ending, SessionEnd, SessionReady
 from telbridge.sessions.base import AgentProtocol, ConnectRequest, HttpRequest
 from telbridge.sessions.pacing import EVERYBODY
-from telbridge.sessions.websocket import UPLINK_MAX_MS, AgentSocket, Outgoing
+from telbridge.sessions.websocket import MESSAGES_A_TURN, UPLINK_MAX_MS, AgentSocket, Incoming, Outgoing
 
 BEAT_S: Final = 5.0
 _PING_AT_BEAT: Final = 2
 _LOST_AT_BEAT: Final = 4
 """Beats in a row in which nothing came from the peer: from the second on it is pinged, at the fourth it is
 gone (15 to 20 s of silence). A working agent is never silent that long: it answers pings."""
-MESSAGES_A_TURN: Final = 8
-"""A burst lies in the reader's buffer, and taking from it never waits: the other calls' tick must get its
-turn in between."""
-WAITED_NS: Final = 1_000_000
-"""A message that comes so long after the one before it was done with was waited for: the others had their
-turn."""
 MESSAGE_MAX_OCTETS: Final = 16 << 20
 ANSWER_MAX_OCTETS: Final = 1 << 20
 """Of an HTTP answer; a token or a description of a session is a few kilobytes."""
@@ -79,6 +73,7 @@ class Link:
         self._end: SessionEnd | None = None
         self._by_us = False
         self._deadline: asyncio.Timeout | None = None
+        self._incoming: Incoming | None = None
         self._reading = asyncio.Event()
         self._reading.set()
         self._heartbeat: asyncio.TimerHandle | None = None
@@ -86,6 +81,7 @@ class Link:
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_ns: int | None = None
         self._bug: Exception | None = None
+        self._close_code: int = _NORMAL
         self.ready = False
         """SessionReady came."""
 
@@ -109,9 +105,13 @@ class Link:
 
     def pause_reading(self) -> None:
         self._reading.clear()
+        if self._incoming is not None:
+            self._incoming.hold(True)
 
     def resume_reading(self) -> None:
         self._reading.set()
+        if self._incoming is not None:
+            self._incoming.hold(False)
 
     def close(self) -> None:
         """`run` then returns AGENT_HUNG_UP with the detail "closed by us"."""
@@ -224,7 +224,10 @@ class Link:
             async with deadline:
                 self._protocol.connected(now_ns=self._clock())
                 self.write()
-                return await self._pump(websocket)
+                incoming = websocket.listen(self._take_now, max_octets=MESSAGE_MAX_OCTETS)
+                self._incoming = incoming
+                incoming.hold(not self._reading.is_set())
+                return await self._pump(incoming)
         except TimeoutError:
             if not deadline.expired():
                 raise  # Not ours: a bug's.
@@ -236,28 +239,35 @@ class Link:
         finally:
             self._deadline = None
 
-    async def _pump(self, websocket: AgentSocket) -> SessionEnd:
-        in_turn = done_ns = 0
+    async def _pump(self, incoming: Incoming) -> SessionEnd:
+        """All that does not go straight to `_take_now`."""
+        taken = 0
         while self._end is None:
-            message = await websocket.receive()
-            in_turn = in_turn + 1 if self._clock() - done_ns < WAITED_NS else 0
-            if in_turn == MESSAGES_A_TURN:
-                in_turn = 0
-                await asyncio.sleep(0)
+            await incoming.arrival()
+            await self._reading.wait()
+            message = incoming.take()
             self._silent_beats = 0
-            if not self._reading.is_set():
-                await self._reading.wait()
             if message.type in _DATA:
                 self._take(message.data)
             elif message.type is WSMsgType.PING:
                 self._pong(message.data)
             elif message.type is not WSMsgType.PONG:
                 return self._judge(message)
-            done_ns = self._clock()
+            taken += 1
+            if taken % MESSAGES_A_TURN == 0:
+                await asyncio.sleep(0)
         if self._bug is not None:
             raise self._bug
-        assert self._end is not None
         return self._end
+
+    def _take_now(self, data: str | bytes) -> None:
+        """From the connection itself: a bug must not go back there."""
+        self._silent_beats = 0
+        if self._end is None:
+            try:
+                self._take(data)
+            except Exception as bug:  # noqa: BLE001 - it comes out of `run`, like one met in the pump
+                self._fail(bug)
 
     def _take(self, data: str | bytes) -> None:
         self._tell(self._protocol.receive(data, now_ns=self._clock()))
@@ -286,7 +296,8 @@ class Link:
         only a close frame's own code counts."""
         if message.type is WSMsgType.CLOSE:
             return self._protocol.closed(message.data or 1005, str(message.extra or ""))
-        if message.type is WSMsgType.ERROR and isinstance(message.data, Exception):
+        if message.type is WSMsgType.ERROR and isinstance(message.data, aiohttp.WebSocketError):
+            self._close_code = message.data.code
             return self._protocol.closed(None, _describe(message.data))
         return self._protocol.closed(None, "")
 
@@ -296,18 +307,22 @@ class Link:
         closing = self._end is not None
         if self._by_us and self._protocol.say_goodbye():
             self.write()
-            closing = not await self._left(websocket)
+            closing = not await self._left()
         self._stop_writing()
-        websocket.write(struct.pack("!H", _NORMAL), WSMsgType.CLOSE)
+        websocket.write(struct.pack("!H", self._close_code), WSMsgType.CLOSE)
         if closing and not (self._end is not None and self._end.may_reconnect):
-            await self._left(websocket)
+            await self._left()
 
-    async def _left(self, websocket: AgentSocket) -> bool:
+    async def _left(self) -> bool:
         """Wait for the peer's close frame; False if it took too long."""
+        if self._incoming is None:
+            return True
+        self._incoming.hold(False)
         try:
             async with asyncio.timeout(self._patience.close_s):
-                while (await websocket.receive()).type in _ALIVE:
-                    pass
+                await self._incoming.arrival()
+                while self._incoming.take().type in _ALIVE:
+                    await self._incoming.arrival()
         except TimeoutError:
             self._log.debug("session_close_timeout")
             return False
@@ -321,6 +336,10 @@ class Link:
             self._end = end
             if self._deadline is not None and not self._deadline.expired():
                 self._deadline.reschedule(asyncio.get_running_loop().time())
+
+    def _fail(self, bug: Exception) -> None:
+        self._bug = bug
+        self._finish(SessionEnd(Ending.INTERNAL_ERROR, type(bug).__name__))
 
     def _on_stuck(self) -> None:
         self._finish(self._protocol.closed(None, "the API takes no more data"))
@@ -343,8 +362,7 @@ class Link:
         try:
             self._tell(self._protocol.time_passed(now_ns=self._clock()))
         except Exception as bug:  # noqa: BLE001 - it comes out of `run`, like one met while reading
-            self._bug = bug
-            self._finish(SessionEnd(Ending.INTERNAL_ERROR, type(bug).__name__))
+            self._fail(bug)
 
     def _stop_alarm(self) -> None:
         if self._alarm is not None:

@@ -1,10 +1,11 @@
-"""A client WebSocket that can be written without awaiting, and the writer that never lets it fall behind.
+"""A client WebSocket that is read without a task's turn for each message and written without awaiting, and
+the writer that never lets it fall behind.
 
-aiohttp's `send_frame` is a coroutine, yet without compression it hands the whole frame to the transport
-before anything that could wait (aiohttp 3.14.5, `_websocket/writer.py`); what may follow is a wait
-for a full transport. We look at the transport ourselves before each write, lift its mark so that this wait
-never begins, and step the coroutine through by hand: no task and no await a frame, and no cancellation
-can leave half a frame on the wire.
+aiohttp makes the connection; then its octets come to us (`Incoming`). For writing, aiohttp's `send_frame` is a
+coroutine, yet without compression it hands the whole frame to the transport before anything that could wait
+(aiohttp 3.14.5, `_websocket/writer.py`); what may follow is a wait for a full transport. We look at the
+transport ourselves before each write, lift its mark so that this wait never begins, and step the coroutine
+through by hand: no task and no await a frame, and no cancellation can leave half a frame on the wire.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import aiohttp
-from aiohttp import WSMsgType
+from aiohttp import WSMessage, WSMsgType
+
+from telbridge.sessions.frames import FrameReader
 
 UPLINK_MAX_MS: Final = 400
 """Older speech would answer a question already past."""
@@ -39,6 +42,96 @@ _SIOCOUTQNSD: Final = 0x894B
 
 _NO_MARK: Final = 1 << 30
 
+MESSAGES_A_TURN: Final = 8
+"""Of one socket: the other calls' tick must get its turn in between."""
+
+UNREAD_MAX_OCTETS: Final = 1 << 20
+"""Messages that wait to be taken; more stays with the network."""
+
+_DATA: Final = (WSMsgType.TEXT, WSMsgType.BINARY)
+
+_CLOSED: Final = WSMessage(WSMsgType.CLOSED, None, None)
+
+
+class Incoming:
+    """What the peer sends, in order. Data goes straight to `on_data` as long as nothing waits; all else, and
+    what is too much for one turn of the loop, waits to be taken.
+
+    Stands in the place of aiohttp's parser and of its queue (`ResponseHandler.set_parser`).
+    """
+
+    def __init__(
+        self, transport: asyncio.Transport, on_data: Callable[[str | bytes], None], *, max_octets: int
+    ) -> None:
+        """`max_octets`: of one message. `on_data` must not raise."""
+        self._transport, self._on_data = transport, on_data
+        self._frames = FrameReader(max_octets)
+        self._unread: deque[WSMessage] = deque()
+        self._unread_octets = 0
+        self._arrival: asyncio.Future[None] | None = None
+        self._on_hold = self._stopped = self._over = False
+
+    # ------------------------------------------------------------ the connection's side
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        """Called by aiohttp: whether this was the end, and what is left over."""
+        in_turn = 0
+        for message in self._frames.feed(data):
+            if message.type in _DATA and not self._unread and not self._on_hold and in_turn < MESSAGES_A_TURN:
+                in_turn += 1
+                self._on_data(message.data)
+            else:
+                self._keep(message)
+        return self._over, b""
+
+    def feed_eof(self) -> None:
+        """Called by aiohttp: the connection is closed or lost."""
+        self._keep(_CLOSED)
+
+    def set_exception(self, exception: BaseException, cause: BaseException | None = None) -> None:
+        """Called by aiohttp, with what `feed_eof` has told already."""
+        self._keep(_CLOSED)
+
+    def _keep(self, message: WSMessage) -> None:
+        if self._over:
+            return
+        self._over = message.type in (WSMsgType.CLOSED, WSMsgType.ERROR)
+        self._unread.append(message)
+        self._unread_octets += _octets(message)
+        self._mind_reading()
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
+
+    # ------------------------------------------------------------ the reader's side
+
+    async def arrival(self) -> None:
+        """Until there is something to take."""
+        while not self._unread:
+            self._arrival = asyncio.get_running_loop().create_future()
+            await self._arrival
+
+    def take(self) -> WSMessage:
+        """The next message; only after `arrival`. CLOSED or ERROR is the last."""
+        message = self._unread.popleft()
+        self._unread_octets -= _octets(message)
+        self._mind_reading()
+        return message
+
+    def hold(self, on: bool) -> None:
+        """While on, nothing goes to `on_data`, and what the peer sends stays with the network."""
+        self._on_hold = on
+        self._mind_reading()
+
+    def _mind_reading(self) -> None:
+        stop = self._on_hold or self._unread_octets > UNREAD_MAX_OCTETS
+        if stop != self._stopped and not self._transport.is_closing():
+            self._stopped = stop
+            (self._transport.pause_reading if stop else self._transport.resume_reading)()
+
+
+def _octets(message: WSMessage) -> int:
+    return len(message.data) if message.type in _DATA else 0
+
 
 class AgentSocket(aiohttp.ClientWebSocketResponse[Any]):
     """What `ClientSession.ws_connect` returns for sessions made by `make_http_session`."""
@@ -57,10 +150,23 @@ class AgentSocket(aiohttp.ClientWebSocketResponse[Any]):
         if connection is None or connection.transport is None:
             raise aiohttp.ClientConnectionResetError("connection lost during the handshake")
         self._agent_response = response
+        # What came right behind the handshake, before aiohttp's own reader is given it (aiohttp 3.14.5,
+        # `ClientSession._ws_connect`); a test holds this.
+        below: Any = connection.protocol
+        self._agent_early: bytes = below._tail
+        below._tail = b""
+        self._agent_protocol = below
         self._agent_transport: asyncio.Transport = connection.transport
         self._agent_transport.set_write_buffer_limits(high=_NO_MARK)
         tcp = self._agent_transport.get_extra_info("socket")
         self._agent_fd: int | None = tcp.fileno() if sys.platform == "linux" and tcp is not None else None
+
+    def listen(self, on_data: Callable[[str | bytes], None], *, max_octets: int) -> Incoming:
+        """Read from now on. To be called once, before anything is awaited after the handshake."""
+        incoming = Incoming(self._agent_transport, on_data, max_octets=max_octets)
+        self._agent_protocol.set_parser(incoming, incoming)
+        incoming.feed_data(self._agent_early)
+        return incoming
 
     @property
     def is_buffering(self) -> bool:
