@@ -34,8 +34,8 @@ class FrameReader:
     def feed(self, data: bytes) -> list[WSMessage]:
         """The messages that these octets complete, whole and in order.
 
-        Text comes as `str`, a close frame with its code (1005 for none) and reason. The last may be ERROR with
-        a WebSocketError: the peer broke the protocol.
+        Text comes as `str`, a close frame with its code (1005 for none) and reason. The last may be ERROR
+        with a WebSocketError: the peer broke the protocol.
         """
         if self._broken:
             return []

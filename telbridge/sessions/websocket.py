@@ -1,8 +1,8 @@
 """A client WebSocket that is read without a task's turn for each message and written without awaiting, and
 the writer that never lets it fall behind.
 
-aiohttp makes the connection; then its octets come to us (`Incoming`). For writing, aiohttp's `send_frame` is a
-coroutine, yet without compression it hands the whole frame to the transport before anything that could wait
+aiohttp makes the connection; then its octets come to us (`Incoming`). For writing, aiohttp's `send_frame` is
+a coroutine, yet without compression it hands the whole frame to the transport before anything that could wait
 (aiohttp 3.14.5, `_websocket/writer.py`); what may follow is a wait for a full transport. We look at the
 transport ourselves before each write, lift its mark so that this wait never begins, and step the coroutine
 through by hand: no task and no await a frame, and no cancellation can leave half a frame on the wire.
