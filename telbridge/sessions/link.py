@@ -15,7 +15,8 @@ from structlog.typing import FilteringBoundLogger
 from telbridge.call.events import AgentError, AgentEvent, Ending, SessionEnd, SessionReady
 from telbridge.sessions.base import AgentProtocol, ConnectRequest, HttpRequest
 from telbridge.sessions.pacing import EVERYBODY
-from telbridge.sessions.websocket import MESSAGES_A_TURN, UPLINK_MAX_MS, AgentSocket, Incoming, Outgoing
+from telbridge.sessions.websocket import UPLINK_MAX_MS, AgentSocket, Outgoing
+from telbridge.sockets.incoming import DATA, MESSAGES_A_TURN, Incoming
 
 BEAT_S: Final = 5.0
 _PING_AT_BEAT: Final = 2
@@ -28,8 +29,7 @@ ANSWER_MAX_OCTETS: Final = 1 << 20
 WAIT_MAX_S: Final = 10.0
 """A server may tell us to come back later, but the caller hears it ringing."""
 
-_DATA: Final = (WSMsgType.TEXT, WSMsgType.BINARY)
-_ALIVE: Final = (*_DATA, WSMsgType.PING, WSMsgType.PONG)
+_ALIVE: Final = (*DATA, WSMsgType.PING, WSMsgType.PONG)
 RENEWED: Final = SessionEnd(Ending.AGENT_LOST, "renewed before its longest time", may_reconnect=True)
 CLOSED_BY_US: Final = SessionEnd(Ending.AGENT_HUNG_UP, "closed by us")
 
@@ -247,7 +247,7 @@ class Link:
             await self._reading.wait()
             message = incoming.take()
             self._silent_beats = 0
-            if message.type in _DATA:
+            if message.type in DATA:
                 self._take(message.data)
             elif message.type is WSMsgType.PING:
                 self._pong(message.data)
@@ -320,9 +320,8 @@ class Link:
         self._incoming.hold(False)
         try:
             async with asyncio.timeout(self._patience.close_s):
-                await self._incoming.arrival()
-                while self._incoming.take().type in _ALIVE:
-                    await self._incoming.arrival()
+                while (await self._incoming.next()).type in _ALIVE:
+                    pass
         except TimeoutError:
             self._log.debug("session_close_timeout")
             return False

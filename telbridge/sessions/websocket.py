@@ -18,9 +18,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import aiohttp
-from aiohttp import WSMessage, WSMsgType
+from aiohttp import WSMsgType
 
-from telbridge.sessions.frames import FrameReader
+from telbridge.sockets.incoming import Incoming
 
 UPLINK_MAX_MS: Final = 400
 """Older speech would answer a question already past."""
@@ -41,96 +41,6 @@ _SIOCOUTQNSD: Final = 0x894B
 """linux/sockios.h: octets not yet sent, not counting those sent and not acknowledged."""
 
 _NO_MARK: Final = 1 << 30
-
-MESSAGES_A_TURN: Final = 8
-"""Of one socket: the other calls' tick must get its turn in between."""
-
-UNREAD_MAX_OCTETS: Final = 1 << 20
-"""Messages that wait to be taken; more stays with the network."""
-
-_DATA: Final = (WSMsgType.TEXT, WSMsgType.BINARY)
-
-_CLOSED: Final = WSMessage(WSMsgType.CLOSED, None, None)
-
-
-class Incoming:
-    """What the peer sends, in order. Data goes straight to `on_data` as long as nothing waits; all else, and
-    what is too much for one turn of the loop, waits to be taken.
-
-    Stands in the place of aiohttp's parser and of its queue (`ResponseHandler.set_parser`).
-    """
-
-    def __init__(
-        self, transport: asyncio.Transport, on_data: Callable[[str | bytes], None], *, max_octets: int
-    ) -> None:
-        """`max_octets`: of one message. `on_data` must not raise."""
-        self._transport, self._on_data = transport, on_data
-        self._frames = FrameReader(max_octets)
-        self._unread: deque[WSMessage] = deque()
-        self._unread_octets = 0
-        self._arrival: asyncio.Future[None] | None = None
-        self._on_hold = self._stopped = self._over = False
-
-    # ------------------------------------------------------------ the connection's side
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        """Called by aiohttp: whether this was the end, and what is left over."""
-        in_turn = 0
-        for message in self._frames.feed(data):
-            if message.type in _DATA and not self._unread and not self._on_hold and in_turn < MESSAGES_A_TURN:
-                in_turn += 1
-                self._on_data(message.data)
-            else:
-                self._keep(message)
-        return self._over, b""
-
-    def feed_eof(self) -> None:
-        """Called by aiohttp: the connection is closed or lost."""
-        self._keep(_CLOSED)
-
-    def set_exception(self, exception: BaseException, cause: BaseException | None = None) -> None:
-        """Called by aiohttp, with what `feed_eof` has told already."""
-        self._keep(_CLOSED)
-
-    def _keep(self, message: WSMessage) -> None:
-        if self._over:
-            return
-        self._over = message.type in (WSMsgType.CLOSED, WSMsgType.ERROR)
-        self._unread.append(message)
-        self._unread_octets += _octets(message)
-        self._mind_reading()
-        if self._arrival is not None and not self._arrival.done():
-            self._arrival.set_result(None)
-
-    # ------------------------------------------------------------ the reader's side
-
-    async def arrival(self) -> None:
-        """Until there is something to take."""
-        while not self._unread:
-            self._arrival = asyncio.get_running_loop().create_future()
-            await self._arrival
-
-    def take(self) -> WSMessage:
-        """The next message; only after `arrival`. CLOSED or ERROR is the last."""
-        message = self._unread.popleft()
-        self._unread_octets -= _octets(message)
-        self._mind_reading()
-        return message
-
-    def hold(self, on: bool) -> None:
-        """While on, nothing goes to `on_data`, and what the peer sends stays with the network."""
-        self._on_hold = on
-        self._mind_reading()
-
-    def _mind_reading(self) -> None:
-        stop = self._on_hold or self._unread_octets > UNREAD_MAX_OCTETS
-        if stop != self._stopped and not self._transport.is_closing():
-            self._stopped = stop
-            (self._transport.pause_reading if stop else self._transport.resume_reading)()
-
-
-def _octets(message: WSMessage) -> int:
-    return len(message.data) if message.type in _DATA else 0
 
 
 class AgentSocket(aiohttp.ClientWebSocketResponse[Any]):
@@ -163,7 +73,8 @@ class AgentSocket(aiohttp.ClientWebSocketResponse[Any]):
 
     def listen(self, on_data: Callable[[str | bytes], None], *, max_octets: int) -> Incoming:
         """Read from now on. To be called once, before anything is awaited after the handshake."""
-        incoming = Incoming(self._agent_transport, on_data, max_octets=max_octets)
+        incoming = Incoming(self._agent_transport, max_octets=max_octets)
+        incoming.on_data = on_data
         self._agent_protocol.set_parser(incoming, incoming)
         incoming.feed_data(self._agent_early)
         return incoming

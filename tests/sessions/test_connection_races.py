@@ -30,8 +30,8 @@ from telbridge.sessions.credentials import SecretRef
 from telbridge.sessions.link import fetch
 from telbridge.sessions.openai.protocol import OpenAIRealtime
 from telbridge.sessions.openai.settings import OpenAISettings
-from tests.sessions.test_frames import frame
 from tests.sessions.ws_bed import NOW, a_protocol
+from tests.sockets.test_frames import frame
 
 
 async def test_an_answer_that_comes_in_two_pieces_is_read_whole(http):

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from aiohttp import WSMessage, WSMsgType, web
 
-from telbridge.call.events import CallFacts
+from telbridge.call.events import CallFacts, Ending
 from telbridge.legs.streams.clock import StreamClock
 from telbridge.legs.streams.leg import POLICY, StreamLeg, StreamParts
-from telbridge.legs.streams.peer import MAX_MESSAGE_OCTETS, Fault, Ignored, Started, StreamPeer
-from telbridge.legs.streams.socket import BINARY, TEXT, StreamSocket, frame
+from telbridge.legs.streams.peer import Fault, Ignored, Started, StreamPeer
+from telbridge.legs.streams.socket import BINARY, TEXT, StreamSocket, StreamUpgrade, frame
 
 HELLO_MESSAGES: Final = 8
 """Before it says `Started`, a peer has little to say."""
@@ -54,32 +54,28 @@ class Door:
         self, request: web.Request, peer: StreamPeer, admit: Callable[[Started], CallFacts]
     ) -> web.WebSocketResponse:
         """From the upgrade to the end. `admit` says what call it is, or raises `Refused`."""
-        websocket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE_OCTETS, compress=False, timeout=1.0)
-        await websocket.prepare(request)
+        upgrade = StreamUpgrade(compress=False)
+        await upgrade.prepare(request)
         transport = request.transport
         if transport is None:
-            return websocket
-        socket = StreamSocket(websocket, transport)
+            return upgrade
+        socket = StreamSocket(transport, upgrade.incoming)
         try:
-            leg = await self._welcome(websocket, socket, peer, admit)
+            leg = await self._welcome(socket, peer, admit)
         except Refused as refusal:
             self.refused += 1
             self._log.warning("stream_refused", leg=peer.traits.name, why=str(refusal))
             socket.close(POLICY, str(refusal))
         else:
-            await self._converse(websocket, leg)
+            await self._converse(socket, leg)
         finally:
             await socket.finished()
-        return websocket
+        return upgrade
 
     async def _welcome(
-        self,
-        websocket: web.WebSocketResponse,
-        socket: StreamSocket,
-        peer: StreamPeer,
-        admit: Callable[[Started], CallFacts],
+        self, socket: StreamSocket, peer: StreamPeer, admit: Callable[[Started], CallFacts]
     ) -> StreamLeg:
-        started = await self._started(websocket, peer)
+        started = await self._started(socket, peer)
         facts = admit(started)
         if (greeting := peer.greeting()) is not None:
             text = isinstance(greeting, str)
@@ -98,12 +94,12 @@ class Door:
             )
         )
 
-    async def _started(self, websocket: web.WebSocketResponse, peer: StreamPeer) -> Started:
+    async def _started(self, socket: StreamSocket, peer: StreamPeer) -> Started:
         limit_s = self._terms.start_timeout_s
         try:
             async with asyncio.timeout(limit_s):
                 for _ in range(HELLO_MESSAGES):
-                    message = await websocket.receive()
+                    message = await socket.receive()
                     if (ended := _ended(message)) is not None:
                         raise Refused(ended or "closed before it started")
                     happening = peer.receive(message.data)
@@ -117,14 +113,22 @@ class Door:
             raise Refused(f"no start within {limit_s:g} s") from None
         raise Refused("too many messages before the start")
 
-    async def _converse(self, websocket: web.WebSocketResponse, leg: StreamLeg) -> None:
+    async def _converse(self, socket: StreamSocket, leg: StreamLeg) -> None:
+        def hear(message: str | bytes) -> None:
+            try:
+                leg.receive(message, self._clock())
+            except Exception:  # noqa: BLE001 - the wall between calls
+                self._log.exception("stream_bug", where="receive", call_id=leg.facts.call_id)
+                leg.end(Ending.INTERNAL_ERROR)
+
         self._ticking.add(leg)
         try:
             self._on_leg(leg)
+            socket.listen(hear)
             while not leg.over:
-                message = await websocket.receive()
+                message = await socket.receive()
                 if (ended := _ended(message)) is None:
-                    leg.receive(message.data, self._clock())
+                    hear(message.data)
                 else:
                     leg.gone(ended)
         finally:

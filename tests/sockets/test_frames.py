@@ -9,7 +9,7 @@ from aiohttp import WebSocketError, WSMessage, WSMsgType
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telbridge.sessions.frames import FrameReader
+from telbridge.sockets.frames import FrameReader
 
 MAX = 100_000
 
