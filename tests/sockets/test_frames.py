@@ -26,6 +26,13 @@ def frame(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
     return bytes((0x80 * fin | opcode,)) + length + payload
 
 
+def masked(octets: bytes, key: bytes) -> bytes:
+    """The same frame, shorter than 64 kB, as a client sends it."""
+    start = 4 if octets[1] == 126 else 2
+    payload = bytes(octet ^ key[at % 4] for at, octet in enumerate(octets[start:]))
+    return bytes((octets[0], octets[1] | 0x80)) + octets[2:start] + key + payload
+
+
 def read(*pieces: bytes, max_octets: int = MAX) -> list[WSMessage]:
     reader = FrameReader(max_octets)
     return [message for piece in pieces for message in reader.feed(piece)]
@@ -58,6 +65,18 @@ def octets_of(message: WSMessage) -> bytes:
 def test_however_it_is_cut_the_same_messages_come_out(messages: list[WSMessage], places: list[int]) -> None:
     octets = b"".join(map(octets_of, messages))
     assert read(*cut(octets, places)) == messages
+
+
+@given(MESSAGES, st.lists(st.integers(0, 5_000), max_size=8), st.binary(min_size=4, max_size=4))
+def test_a_client_masks_its_frames(messages: list[WSMessage], places: list[int], key: bytes) -> None:
+    octets = b"".join(masked(octets_of(message), key) for message in messages)
+    reader = FrameReader(MAX, masked=True)
+    assert [message for piece in cut(octets, places) for message in reader.feed(piece)] == messages
+
+
+def test_a_client_that_does_not_mask_breaks_the_protocol() -> None:
+    (fault,) = FrameReader(MAX, masked=True).feed(frame(1, b"hello"))
+    assert fault.type is WSMsgType.ERROR
 
 
 @given(st.text(min_size=1, max_size=200), st.lists(st.integers(0, 500), max_size=5), st.booleans())
