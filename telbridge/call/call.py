@@ -201,6 +201,11 @@ class Call:
             self._go_on_reading()
         return frame
 
+    @property
+    def has_words(self) -> bool:
+        """For a leg that waits for the end of a sentence (`Media.has_words`)."""
+        return not self._nobody_hears() and self._downlink.audible.unfinished
+
     def _go_on_reading(self) -> None:
         if self._downlink.playout.queued_octets < self._low_octets and self._seat is not None:
             self._paused = False
@@ -584,6 +589,8 @@ class Call:
             case TransferAnswered():
                 self._stage.transfer_over()
             case TransferFailed():
+                if event.was_away:
+                    self._flush(event.at_ns)
                 self._stage.transfer_over(event.status or 501, event.detail)
             case DtmfSent():
                 self._stage.keys_sent()

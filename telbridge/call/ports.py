@@ -33,6 +33,10 @@ class Media(Protocol):
         """The same for a leg that is not owed a frame each tick: None in place of silence. `ahead`: the frame
         before has not been played yet, so nothing is taken that may still grow."""
 
+    @property
+    def has_words(self) -> bool:
+        """Whether speech, not music, waits to be heard."""
+
 
 class Leg(Protocol):
     """The telephone side of one call.

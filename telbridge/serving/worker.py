@@ -30,6 +30,7 @@ from telbridge.config import ConfigError, ConfigErrors, Settings
 from telbridge.dialplan.facts import Facts
 from telbridge.legs.sip.endpoint import SipEndpoint
 from telbridge.legs.sip.library import SipUnavailable
+from telbridge.legs.streams.leg import StreamLeg
 from telbridge.ops import logging
 from telbridge.ops.callers import Callers
 from telbridge.ops.records import RecordFile, record_of
@@ -126,6 +127,8 @@ class Worker:
             call = self._call(leg, chosen, known, call_log)
             self._calls[facts.call_id] = call
             summary = await call.run()
+            if isinstance(leg, StreamLeg):
+                summary.carrier = await leg.told()
         except Exception:  # noqa: BLE001 - the wall between calls
             call_log.exception("call_bug")
             leg.hang_up()
