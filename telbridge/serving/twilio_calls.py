@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -25,7 +26,8 @@ class TwilioRest:
 
     def __init__(self, url: str, user: str, secret: str, log: Any) -> None:
         """`user` and `secret`: an API key, or an AccountSid and its auth token."""
-        self._url, self._auth, self._log = url, aiohttp.BasicAuth(user, secret), log
+        basic = base64.b64encode(f"{user}:{secret}".encode()).decode()
+        self._url, self._headers, self._log = url, {"Authorization": f"Basic {basic}"}, log
         self._http: aiohttp.ClientSession | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -53,7 +55,7 @@ class TwilioRest:
 
     async def _post(self, url: str, form: Mapping[str, str]) -> int:
         if self._http is None:
-            self._http = aiohttp.ClientSession(auth=self._auth, cookie_jar=aiohttp.DummyCookieJar())
+            self._http = aiohttp.ClientSession(headers=self._headers, cookie_jar=aiohttp.DummyCookieJar())
         timeout = aiohttp.ClientTimeout(total=REQUEST_S)
         async with self._http.post(url, data=form, timeout=timeout, allow_redirects=False) as answer:
             return answer.status

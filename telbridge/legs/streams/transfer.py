@@ -24,7 +24,7 @@ SLACK_NS: Final = 10 * SECOND_NS
 RETURN_NS: Final = 10 * SECOND_NS
 """For the new stream to come once nobody took the call."""
 _MAX_TARGET: Final = 256
-_VISUAL: Final = re.compile(r"[-.()\s]")
+_VISUAL: Final = re.compile(r"[-.()]")
 """RFC 3966 §5.1.1, visual separators."""
 _NUMBER: Final = re.compile(r"\+?[0-9*#]{1,32}")
 _UNFIT: Final = re.compile(r"[\x00-\x20\x7f<>\"]")

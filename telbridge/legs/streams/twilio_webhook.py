@@ -63,14 +63,14 @@ def failure(form: Mapping[str, Sequence[str]]) -> tuple[int, str]:
     return _FAILURES.get(status, 503), f"dial {status[:20]}"
 
 
-def connect_stream(url: str, parameters: Mapping[str, str], after: str) -> str:
-    """TwiML that joins the call to a bidirectional stream at `url` (a query there would be lost), and asks
-    `after` once we have closed it."""
+def connect_stream(url: str, parameters: Mapping[str, str], after: str = "") -> str:
+    """TwiML that joins the call to a bidirectional stream at `url` (a query there would be lost). Once we
+    have closed it, `after` is asked what comes next; without it the call ends then."""
     inner = "".join(
         f"<Parameter name={_quoted(name)} value={_quoted(value)}/>" for name, value in parameters.items()
     )
     stream = f"<Connect><Stream url={_quoted(url)}>{inner}</Stream></Connect>"
-    return _response(stream + _redirect(after))
+    return _response(stream + (_redirect(after) if after else ""))
 
 
 def dial(wish: Wish, action: str, progress: str) -> str:
