@@ -589,8 +589,8 @@ class Call:
             case TransferAnswered():
                 self._stage.transfer_over()
             case TransferFailed():
-                if event.was_away:
-                    self._flush(event.at_ns)
+                if event.was_away and self._downlink.playout.unfinished:
+                    self.stop_speech()
                 self._stage.transfer_over(event.status or 501, event.detail)
             case DtmfSent():
                 self._stage.keys_sent()
