@@ -37,6 +37,7 @@ from telbridge.ops.records import RecordFile, record_of
 from telbridge.serving.apology import apology_path, filler_path
 from telbridge.serving.dialplans import Chosen, Dialplans, is_built_in
 from telbridge.serving.ingress import Ingress
+from telbridge.serving.last_good import LastGood
 from telbridge.serving.messages import WorkerStart
 from telbridge.serving.outside import World, in_format
 from telbridge.serving.sessions import Sessions
@@ -56,7 +57,9 @@ class Worker:
     def __init__(self, start: WorkerStart) -> None:
         settings = start.settings
         self._settings = settings
-        self.dialplans = Dialplans(settings, local_runs=start.agent_port is not None)
+        last_good = None if start.last_good is None else LastGood(start.last_good)
+        local_runs = start.agent_port is not None
+        self.dialplans = Dialplans(settings, local_runs=local_runs, last_good=last_good)
         self._sessions = Sessions(settings, start.agent_port, self.dialplans.agents)
         self._world = World(settings.local_agent)
         self._records = RecordFile(settings.records.file())
