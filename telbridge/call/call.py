@@ -192,14 +192,18 @@ class Call:
             self._go_on_reading()
         return frame
 
-    def speech(self, now_ns: int, *, ahead: bool) -> bytes | memoryview | None:
+    def speech(self, now_ns: int, *, ahead: bool, standing_ms: int = 0) -> bytes | memoryview | None:
         """For a leg that sends ahead (`Media.speech`)."""
         if self._nobody_hears():
             return None
-        frame = self._downlink.speech(now_ns, ahead=ahead)
+        frame = self._downlink.speech(now_ns, ahead=ahead, standing_ms=standing_ms)
         if self._paused:
             self._go_on_reading()
         return frame
+
+    def lagged(self, frames: int, *, just_now: bool) -> None:
+        """For a leg that sends ahead (`Media.lagged`)."""
+        self._downlink.audible.lagged(frames, just_now=just_now)
 
     @property
     def has_words(self) -> bool:

@@ -41,6 +41,8 @@ FRAME_MS: Final = 20
 FRAME_NS: Final = FRAME_MS * 1_000_000
 PARTING_NS: Final = 1_000_000_000
 """On top of the lead: for what stands at the carrier to be played before we close."""
+STALLED_FRAMES: Final = 2
+"""Less is jitter."""
 AWAY_NS: Final = 100_000_000
 """Silence that the agent gets at a time after a stall, while its caller is with somebody else."""
 BAD_TARGET: Final = 400
@@ -119,6 +121,8 @@ class StreamLeg:
         self._sent_frames = self._rx_messages = self._rx_lost = 0
         """The last two: of streams before the present one."""
         self._media_timeout_s = parts.media_timeout_s
+        self._dry_frames = self._late_frames = 0
+        """Of silence inside speech, as far as the call knows: at a dry carrier, at one that plays late."""
         self._all_marked = False
         """Before a transfer: a mark stands behind the last words."""
         self._silent_until_ns = 0
@@ -393,17 +397,36 @@ class StreamLeg:
         media, lead = self._media, self._lead
         if media is None:
             return
+        self._tell_dryness(now_ns)
         frames: list[bytes] = []
         while lead.room(FRAME_NS, now_ns) and (self._words_wait() or not self._transfer.leaving):
-            speech = media.speech(now_ns, ahead=True)
+            standing_ms = max(0, -lead.dry_ns(now_ns)) // 1_000_000
+            speech = media.speech(now_ns, ahead=True, standing_ms=standing_ms)
             if speech is None:
                 break
             self._pack(speech, now_ns, frames)
         if frames:
             self._wire.write(b"".join(frames))
 
+    def _tell_dryness(self, now_ns: int) -> None:
+        """After a stall of ours the carrier has been dry for longer than anybody asked for silence."""
+        missed = self._lead.dry_ns(now_ns) // FRAME_NS - self._dry_frames
+        if missed >= STALLED_FRAMES and self._media is not None:
+            self._dry_frames += missed
+            self._media.lagged(missed, just_now=True)
+
+    def _tell_lateness(self) -> None:
+        """After a stall of the network the carrier plays late: its marks told so."""
+        late = self._lead.late_ns // FRAME_NS
+        if late - self._late_frames >= STALLED_FRAMES and self._media is not None:
+            self._media.lagged(late - self._late_frames, just_now=False)
+            self._late_frames = late
+        self._late_frames = min(late, self._late_frames)
+
     def _take_silence(self, now_ns: int) -> None:
         """The carrier is dry. The end of a reply that is shorter than a frame comes out here too."""
+        self._tell_dryness(now_ns)
+        self._dry_frames += 1
         speech = self._media.speech(now_ns, ahead=False) if self._media is not None else None
         frames: list[bytes] = []
         if speech is not None:
@@ -416,7 +439,7 @@ class StreamLeg:
             self._wire.write(b"".join(frames))
 
     def _pack(self, speech: bytes | memoryview, now_ns: int, frames: list[bytes]) -> None:
-        self._silent_ns = 0
+        self._silent_ns = self._dry_frames = 0
         frames.append(frame(self._opcode, self._peer.audio(speech)))
         self._sent_frames += 1
         self._lead.sent(FRAME_NS, now_ns)
@@ -436,6 +459,7 @@ class StreamLeg:
     def _on_mark(self, name: str, now_ns: int) -> None:
         if name.isascii() and name.isdigit() and len(name) < 16:
             self._lead.mark_played(int(name), now_ns)
+            self._tell_lateness()
 
     def _check(self, now_ns: int) -> None:
         """A few times a second: has the peer gone, does it flood, does it read?"""
