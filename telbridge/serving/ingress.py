@@ -151,6 +151,7 @@ class Ingress:
             TwilioIngress(
                 tokens=self._tokens,
                 account_sid=twilio.account_sid,
+                caller_id=twilio.caller_id,
                 verify=twilio.verify_signatures,
                 addresses=self._addresses,
                 door=door,

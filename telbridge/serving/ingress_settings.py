@@ -83,6 +83,10 @@ class TwilioSection(_Section):
     account_sid: Annotated[
         str | None, Field(description="calls of other accounts are refused, their sub-accounts' too")
     ] = None
+    caller_id: Annotated[
+        str | None,
+        Field(description="number shown to whom a call is transferred, one of yours; default: the caller's"),
+    ] = None
     api_key_sid: Annotated[
         str | None,
         Field(description="REST API key, or the AccountSid: calls that we hang up then end at once"),

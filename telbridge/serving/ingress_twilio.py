@@ -55,6 +55,7 @@ class TwilioIngress:
         *,
         tokens: Sequence[str],
         account_sid: str | None,
+        caller_id: str | None,
         verify: bool,
         addresses: Addresses,
         door: Door,
@@ -68,6 +69,7 @@ class TwilioIngress:
         """`tokens`: auth tokens; without any, everybody is refused while `verify` holds. `legs`: by the
         carrier's id of the call. `rest`: where an API key is configured."""
         self._tokens, self._account_sid, self._verify = tokens, account_sid, verify
+        self._caller_id = caller_id
         self._addresses, self._door, self._has_room, self._legs = addresses, door, has_room, legs
         self._welcome, self._clock, self._log = welcome, clock, log
         self._rest = rest
@@ -129,7 +131,7 @@ class TwilioIngress:
         action, progress = (self._address(request, path, form) for path in (AFTER, DIALLED))
         if isinstance(wish.to, OtherWebhook):
             leg.transfer_answered()
-        return _twiml(dial(wish, action, progress))
+        return _twiml(dial(wish, action, progress, self._caller_id))
 
     def _dial_ended(self, request: web.Request, leg: StreamLeg, form: Form) -> web.Response:
         status = _first(form, "CallStatus")

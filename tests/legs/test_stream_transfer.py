@@ -97,6 +97,21 @@ async def test_the_last_words_are_heard_whole_before_the_caller_is_sent_on() -> 
         assert (await call.wait_ended()).reason == "transfer"
 
 
+async def test_an_agent_that_never_ends_its_reply_does_not_hold_the_caller_back() -> None:
+    """Some end it only when the tool call that asked for the transfer is answered."""
+    words = speech(300)
+    async with dialling(twilio={"caller_id": "+15005550001"}) as (bed, call, side, desk):
+        desk.does("busy")
+        again = await back(bed, call)
+        await until(lambda: "failed 486" in side.call._stage.marks.tags)
+        side.says(words, done=False)
+        await until(lambda: again.player.counters.played >= len(words))
+        side.leg.transfer(DESK, timeout_s=20)
+        await until(lambda: len(desk.dialled) == 2, within_s=transfer.LAST_WORDS_NS / 2e9)
+        assert spoken_part(words) in heard(again)
+        assert desk.dialled[1].caller_id == "+15005550001"
+
+
 async def test_a_transfer_that_is_answered_ends_the_call_for_us_while_they_talk() -> None:
     async with dialling() as (bed, call, side, desk):
         desk.does("answered", talk_s=3600)

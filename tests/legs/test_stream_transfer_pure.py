@@ -84,6 +84,15 @@ def test_a_dial_is_what_twilios_package_writes(to: str, timeout_s: float, told: 
     assert read_verbs(ours) == [Dial(to, told, ACTION, PROGRESS, ("ringing", "answered"))]
 
 
+def test_another_number_can_be_shown_than_the_callers() -> None:
+    theirs = VoiceResponse()
+    callee = TheirDial(timeout=9, action=ACTION, caller_id="+15005550001")
+    callee.number("1", status_callback=PROGRESS, status_callback_event="ringing answered")
+    theirs.append(callee)
+    ours = dial(Wish(PhoneNumber("1"), 9), ACTION, PROGRESS, "+15005550001")
+    assert ElementTree.canonicalize(ours) == ElementTree.canonicalize(str(theirs))
+
+
 def test_hanging_up_and_another_webhook() -> None:
     theirs = VoiceResponse()
     theirs.hangup()

@@ -30,6 +30,8 @@ class Dial:
     progress: str
     events: tuple[str, ...]
     """Of the callee that `progress` hears."""
+    caller_id: str = ""
+    """"": the caller's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,14 @@ def _dial(element: ET.Element) -> Dial:
         raise Refusal(f"12200: statusCallbackEvent {events}")
     action = element.get("action", "")
     progress = callee.get("statusCallback", "")
-    return Dial(to, timeout_s, action and _url(action), progress and _url(progress), events)
+    return Dial(
+        to,
+        timeout_s,
+        action and _url(action),
+        progress and _url(progress),
+        events,
+        element.get("callerId", ""),
+    )
 
 
 def _url(text: str) -> str:

@@ -43,6 +43,9 @@ PARTING_NS: Final = 1_000_000_000
 """On top of the lead: for what stands at the carrier to be played before we close."""
 STALLED_FRAMES: Final = 2
 """Less is jitter."""
+PAUSE_NS: Final = 500_000_000
+"""Before a transfer, an agent that sends no more of its reply for so long is taken to have finished: some end
+it only with the answer to the tool call that asked for the transfer."""
 AWAY_NS: Final = 100_000_000
 """Silence that the agent gets at a time after a stall, while its caller is with somebody else."""
 BAD_TARGET: Final = 400
@@ -355,7 +358,7 @@ class StreamLeg:
 
     def _has_said_all(self, now_ns: int) -> bool:
         """Before a transfer: the last words were heard, or took too long."""
-        if self._words_wait():
+        if self._words_wait() and self._lead.dry_ns(now_ns) < PAUSE_NS:
             self._all_marked = False
         elif not self._all_marked:
             self._all_marked = True

@@ -73,9 +73,9 @@ def connect_stream(url: str, parameters: Mapping[str, str], after: str = "") -> 
     return _response(stream + (_redirect(after) if after else ""))
 
 
-def dial(wish: Wish, action: str, progress: str) -> str:
+def dial(wish: Wish, action: str, progress: str, caller_id: str | None = None) -> str:
     """TwiML that sends the caller to somebody else. `action` is asked when that has ended, `progress` hears
-    when it rings and is answered."""
+    when it rings and is answered. `caller_id`: shown in place of the caller's own."""
     events = f' statusCallback={_quoted(progress)} statusCallbackEvent="ringing answered"'
     match wish.to:
         case PhoneNumber(number):
@@ -86,7 +86,8 @@ def dial(wish: Wish, action: str, progress: str) -> str:
             return _response(_redirect(url))
     least, most = _RINGS_S
     timeout = max(least, min(most, math.ceil(wish.timeout_s)))
-    return _response(f'<Dial timeout="{timeout}" action={_quoted(action)}>{callee}</Dial>')
+    shown = "" if caller_id is None else f" callerId={_quoted(caller_id)}"
+    return _response(f'<Dial timeout="{timeout}" action={_quoted(action)}{shown}>{callee}</Dial>')
 
 
 def hang_up() -> str:
