@@ -200,7 +200,7 @@ class TwilioIngress:
             self._calls[ticket.call] = call
             return _facts(started, peer_address)
 
-        return await self._door.hold(request, TwilioPeer(), admit, call)
+        return await self._door.hold(request, TwilioPeer(), admit, control=call)
 
     def _awaiting(self, call: str) -> StreamLeg | None:
         """A leg that comes back from a transfer by the next stream."""

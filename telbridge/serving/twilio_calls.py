@@ -72,7 +72,7 @@ class TwilioRest:
 
 
 class TwilioCall:
-    """Implements `telbridge.legs.streams.transfer.Carrier`."""
+    """Implements `telbridge.legs.streams.transfer.CallControl`."""
 
     def __init__(
         self, ticket: Ticket, rest: TwilioRest | None, *, expects_status: Callable[[], bool]

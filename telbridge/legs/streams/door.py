@@ -14,7 +14,7 @@ from telbridge.legs.streams.clock import StreamClock
 from telbridge.legs.streams.leg import POLICY, StreamLeg, StreamParts
 from telbridge.legs.streams.peer import Fault, Ignored, Started, StreamPeer
 from telbridge.legs.streams.socket import BINARY, TEXT, StreamSocket, StreamUpgrade, frame
-from telbridge.legs.streams.transfer import Carrier
+from telbridge.legs.streams.transfer import CallControl
 
 HELLO_MESSAGES: Final = 8
 """Before it says `Started`, a peer has little to say."""
@@ -56,10 +56,11 @@ class Door:
         request: web.Request,
         peer: StreamPeer,
         admit: Callable[[Started], CallFacts | StreamLeg],
-        carrier: Carrier | None = None,
+        *,
+        control: CallControl | None = None,
     ) -> web.WebSocketResponse:
         """From the upgrade to the end. `admit` says what call it is, or which leg has been waiting for this
-        stream, or raises `Refused`. `carrier`: what a new leg can have done beside its stream."""
+        stream, or raises `Refused`. `control`: what a new leg can have done beside its stream."""
         upgrade = StreamUpgrade(compress=False)
         await upgrade.prepare(request)
         transport = request.transport
@@ -67,7 +68,7 @@ class Door:
             return upgrade
         socket = StreamSocket(transport, upgrade.incoming)
         try:
-            leg, is_new = await self._welcome(socket, peer, admit, carrier)
+            leg, is_new = await self._welcome(socket, peer, admit, control)
         except Refused as refusal:
             self.refused += 1
             self._log.warning("stream_refused", leg=peer.traits.name, why=str(refusal))
@@ -83,7 +84,7 @@ class Door:
         socket: StreamSocket,
         peer: StreamPeer,
         admit: Callable[[Started], CallFacts | StreamLeg],
-        carrier: Carrier | None,
+        control: CallControl | None,
     ) -> tuple[StreamLeg, bool]:
         """The leg, and whether it is a new one."""
         started = await self._started(socket, peer)
@@ -106,7 +107,7 @@ class Door:
             lead_ms=self._terms.lead_ms,
             media_timeout_s=self._terms.media_timeout_s,
             on_over=self._forget,
-            carrier=carrier,
+            control=control,
         )
         return StreamLeg(parts), True
 

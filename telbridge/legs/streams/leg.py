@@ -35,7 +35,7 @@ from telbridge.legs.streams.peer import (
     StreamPeer,
 )
 from telbridge.legs.streams.socket import BINARY, TEXT, frame
-from telbridge.legs.streams.transfer import Carrier, Transfer, Wish, destination
+from telbridge.legs.streams.transfer import CallControl, Transfer, Wish, destination
 
 FRAME_MS: Final = 20
 FRAME_NS: Final = FRAME_MS * 1_000_000
@@ -79,7 +79,7 @@ class StreamParts:
     media_timeout_s: float
     on_over: Callable[[StreamLeg], None]
     """The leg has ended, whatever its socket still does."""
-    carrier: Carrier | None = None
+    control: CallControl | None = None
 
 
 class _State(Enum):
@@ -104,7 +104,7 @@ class StreamLeg:
         self.facts: CallFacts = parts.facts
         self._format, self._peer, self._wire = parts.format, parts.peer, parts.wire
         self._clock, self._log = parts.clock, parts.log
-        self._carrier, self._on_over = parts.carrier, parts.on_over
+        self._control, self._on_over = parts.control, parts.on_over
         self._transfer = Transfer()
         self._loop = asyncio.get_running_loop()
         self._opcode = TEXT if parts.peer.audio_is_text else BINARY
@@ -167,8 +167,8 @@ class StreamLeg:
         """By the carrier, once the stream is closed; the caller then hears the carrier, not us. Where nobody
         takes the call, it comes back by another stream."""
         now_ns = self._clock()
-        if self._carrier is None or self._state is not _State.TALKING:
-            why = "the call is not answered" if self._carrier else "streams of this peer cannot transfer"
+        if self._control is None or self._state is not _State.TALKING:
+            why = "the call is not answered" if self._control else "streams of this peer cannot transfer"
             self._emit(TransferFailed(0, now_ns, why))
             return
         try:
@@ -219,7 +219,7 @@ class StreamLeg:
 
     async def told(self) -> Mapping[str, str]:
         """What the carrier told of the call beside its stream, by its own names; once the leg has ended."""
-        return {} if self._carrier is None else await self._carrier.told()
+        return {} if self._control is None else await self._control.told()
 
     # ---------------------------------------------------------------- for door and clock
 
@@ -243,6 +243,8 @@ class StreamLeg:
             if self._state is _State.TALKING and self._media is not None:
                 self._media.uplink(happening, now_ns)
             return
+        if self._state is _State.AWAY:
+            return  # Of the stream that we have left.
         match happening:
             case MarkPlayed(name):
                 self._on_mark(name, now_ns)
@@ -301,8 +303,8 @@ class StreamLeg:
         if ending is not Ending.CALLER_HUNG_UP:
             self._say(self._peer.goodbye(reason))
         self._wire.close(BUG if ending is Ending.INTERNAL_ERROR else code, reason)
-        if self._carrier is not None and not was_away and ending is not Ending.CALLER_HUNG_UP:
-            self._carrier.end_call()
+        if self._control is not None and not was_away and ending is not Ending.CALLER_HUNG_UP:
+            self._control.end_call()
         self._emit(LegEnded(ending, self._clock(), detail))
         self._on_over(self)
 
@@ -387,8 +389,8 @@ class StreamLeg:
                 self._media.uplink(self._silence, now_ns)
         if (what := self._transfer.overdue(now_ns)) is not None:
             self._log.warning("stream_transfer_lost", what=what)
-            if self._transfer.returning and self._carrier is not None:
-                self._carrier.end_call()  # Otherwise they may be talking with each other.
+            if self._transfer.returning and self._control is not None:
+                self._control.end_call()  # Otherwise they may be talking with each other.
             self.end(Ending.LEG_FAILED, what)
 
     def _tell(self, events: list[LegEvent]) -> None:

@@ -77,7 +77,7 @@ def destination(target: str) -> Destination:
     return PhoneNumber(number)
 
 
-class Carrier(Protocol):
+class CallControl(Protocol):
     """What a carrier can do with one call besides its stream. A leg whose carrier has none of this cannot
     transfer."""
 
