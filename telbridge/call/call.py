@@ -192,14 +192,23 @@ class Call:
             self._go_on_reading()
         return frame
 
-    def speech(self, now_ns: int, *, ahead: bool) -> bytes | memoryview | None:
+    def speech(self, now_ns: int, *, ahead: bool, standing_ms: int = 0) -> bytes | memoryview | None:
         """For a leg that sends ahead (`Media.speech`)."""
         if self._nobody_hears():
             return None
-        frame = self._downlink.speech(now_ns, ahead=ahead)
+        frame = self._downlink.speech(now_ns, ahead=ahead, standing_ms=standing_ms)
         if self._paused:
             self._go_on_reading()
         return frame
+
+    def lagged(self, frames: int, *, just_now: bool) -> None:
+        """For a leg that sends ahead (`Media.lagged`)."""
+        self._downlink.audible.lagged(frames, just_now=just_now)
+
+    @property
+    def has_words(self) -> bool:
+        """For a leg that waits for the end of a sentence (`Media.has_words`)."""
+        return not self._nobody_hears() and self._downlink.audible.unfinished
 
     def _go_on_reading(self) -> None:
         if self._downlink.playout.queued_octets < self._low_octets and self._seat is not None:
@@ -584,6 +593,8 @@ class Call:
             case TransferAnswered():
                 self._stage.transfer_over()
             case TransferFailed():
+                if event.was_away and self._downlink.playout.unfinished:
+                    self.stop_speech()
                 self._stage.transfer_over(event.status or 501, event.detail)
             case DtmfSent():
                 self._stage.keys_sent()

@@ -50,9 +50,11 @@ class Downlink:
             self._note_change(playout, now_ns)
         return self._with_music(playout, frame) if self.music.on else frame
 
-    def speech(self, now_ns: int, *, ahead: bool) -> Frame | None:
+    def speech(self, now_ns: int, *, ahead: bool, standing_ms: int = 0) -> Frame | None:
         """See `Media.speech`."""
         playout = self.audible
+        if ahead and standing_ms:
+            playout.give_back(standing_ms)
         if ahead and not playout.whole_frame_waits and not self.music.on:
             return None
         frame = self.pull(now_ns)

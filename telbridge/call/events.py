@@ -375,6 +375,8 @@ class TransferFailed:
     """SIP status of the refusal, 408 for none in time, 0 where the peer cannot transfer."""
     at_ns: int
     detail: str = ""
+    was_away: bool = False
+    """Meanwhile the caller did not hear us: what waited for them is stale."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ SETTLED_FRAMES: Final = 50
 further one: an agent that is late again and again needs the delay."""
 PATIENCE_FRAMES: Final = 2
 """At the start of a reply, a chunk shorter than a frame waits so long for more before it is played alone."""
+KEPT_MS: Final = 60
+"""Of what a carrier is yet to play, so much stays when a delay is given back out of it."""
 TAIL_PIECES: Final = 512
 """What was taken last is remembered: a carrier may not have played it yet. In pieces, one or two a frame:
 some seconds, and no leg sends ahead that far."""
@@ -152,6 +154,16 @@ class Playout:
         self._debt_frames = 0
         return heard
 
+    def lagged(self, frames: int, *, just_now: bool) -> None:
+        """Silence stood inside the reply that is being played, which nobody pulled: right before the next
+        frame, or some time ago."""
+        if not self._replies or not self._replies[0].pulled:
+            return
+        if just_now:
+            self._replies[0].dry_frames += frames
+        else:
+            self._note_gap(frames)
+
     # ------------------------------------------------------------ out
 
     def pull(self) -> bytes | memoryview:
@@ -175,12 +187,7 @@ class Playout:
         entry = self._replies[0]
         resumed = entry.dry_frames > 0
         if resumed:
-            self.totals.underruns += 1
-            self.totals.underrun_frames += entry.dry_frames
-            self._debt_frames += entry.dry_frames
-            self._settled = 0
-            if self.totals.underruns > 1:
-                self._settled_after *= 2
+            self._note_gap(entry.dry_frames)
             entry.dry_frames = 0
         elif self._debt_frames:
             self._give_back_delay(entry)
@@ -193,6 +200,15 @@ class Playout:
         if available < self.frame_bytes:
             return self._end_within(bytes(frame))
         return frame
+
+    def give_back(self, standing_ms: int) -> None:
+        """Before a pull, for who takes frames ahead of the clock: `standing_ms` of them are still to be
+        heard, and stand in for what else would have to wait here."""
+        entry = self._replies[0] if self._replies else None
+        if entry is None or not self._debt_frames or entry.dry_frames or entry.queued < self.frame_bytes:
+            return
+        if self._settled >= self._settled_after and standing_ms >= KEPT_MS:
+            self._skip_if_quiet(entry)
 
     @property
     def whole_frame_waits(self) -> bool:
@@ -256,8 +272,18 @@ class Playout:
         """Silence stood inside this reply, so as much silence of its own may go: a live agent is heard as
         soon as before. What is skipped counts as heard; no more is skipped than stood there, never speech."""
         self._settled += 1
-        if self._settled < self._settled_after or entry.queued < 2 * self.frame_bytes:
-            return
+        if self._settled >= self._settled_after and entry.queued >= 2 * self.frame_bytes:
+            self._skip_if_quiet(entry)
+
+    def _note_gap(self, frames: int) -> None:
+        self.totals.underruns += 1
+        self.totals.underrun_frames += frames
+        self._debt_frames += frames
+        self._settled = 0
+        if self.totals.underruns > 1:
+            self._settled_after *= 2
+
+    def _skip_if_quiet(self, entry: _Reply) -> None:
         head = entry.chunks[0]
         frame = bytes(memoryview(head)[entry.offset : entry.offset + self.frame_bytes])
         if len(frame) == self.frame_bytes and peak(frame, self.format) < QUIET:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from telbridge.call.events import CallFacts, Ending, LegQuality
@@ -35,3 +36,5 @@ class CallSummary:
     marks: Marks
     faults: Counter[str] = field(default_factory=Counter)
     """Complaints about the session by kind: bad messages, unknown types, errors."""
+    carrier: Mapping[str, str] = field(default_factory=dict)
+    """What the carrier told of the call, by its own names."""

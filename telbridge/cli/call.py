@@ -32,6 +32,10 @@ def call(
     record: Annotated[
         Path | None, typer.Option("--record", help="WAV of both sides: left what we sent, right what came.")
     ] = None,
+    dial_ends: Annotated[
+        Literal["answered", "busy", "no-answer", "failed"],
+        typer.Option("--dial-ends", help="twilio+ws: how those behave to whom the call is transferred."),
+    ] = "answered",
     max_s: Annotated[float, typer.Option("--max-s", help="Hang up after so many seconds.")] = 120.0,
 ) -> None:
     """Place a real call by SIP or media stream: speak or play, press keys, record; print events and figures.
@@ -57,6 +61,7 @@ def call(
         codecs=(PCMU_8K, PCMA_8K) if codec == "pcmu" else (PCMA_8K, PCMU_8K),
         record=record,
         max_duration_s=max_s,
+        dial_ends=dial_ends,
     )
     try:
         report: CallReport | StreamReport

@@ -135,7 +135,9 @@ class Goto(ActionBase):
 class Transfer(Waiting):
     """Hand the caller over; if that fails, the call comes back."""
 
-    transfer: Annotated[Template, Field(description="whom: a SIP or tel URI, or a number")]
+    transfer: Annotated[
+        Template, Field(description="whom: a SIP or tel URI, a number, over Twilio another webhook")
+    ]
     mode: Annotated[Literal["blind"], Field(description="blind: the call leaves us")] = "blind"
     timeout_s: Annotated[Seconds, Field(description="how long it may ring")] = 30.0
     music: Annotated[str | None, Field(description="WAV that the caller hears meanwhile")] = None

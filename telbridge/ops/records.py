@@ -48,6 +48,7 @@ def record_of(summary: CallSummary, *, transcripts: bool, ended_at: datetime | N
         "counts": summary.marks.counts,
         "dialplan_failures": dict(summary.marks.failures),
         "faults": dict(summary.faults),
+        "carrier": dict(summary.carrier),
         "rtp": asdict(summary.quality) if summary.quality else None,
     }
 

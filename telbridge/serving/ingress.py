@@ -21,6 +21,7 @@ from telbridge.serving.ingress_doorkeeper import Doorkeeper, connections_of
 from telbridge.serving.ingress_generic import GenericIngress
 from telbridge.serving.ingress_limits import Throttle
 from telbridge.serving.ingress_twilio import TwilioIngress
+from telbridge.serving.twilio_calls import TwilioRest
 from telbridge.sessions.credentials import SecretMissing, SecretRef
 
 MAX_BODY_OCTETS: Final = 64 * 1024
@@ -57,6 +58,7 @@ class Ingress:
         self._throttle = Throttle(settings.http.requests_per_second)
         self._addresses = Addresses(settings.http.public_url, settings.http.trusted_proxies)
         self._tokens = self._twilio_tokens()
+        self._twilio_rest = self._rest()
         token = settings.generic.token
         self._generic_token = None if token is None else self._secret(token, "generic.token")
         self._ticking: StreamClock | None = None
@@ -131,6 +133,8 @@ class Ingress:
             await runner.cleanup()
         if self._ticking is not None:
             self._ticking.stop()
+        if self._twilio_rest is not None:
+            await self._twilio_rest.aclose()
 
     # ------------------------------------------------------------ inside
 
@@ -147,12 +151,14 @@ class Ingress:
             TwilioIngress(
                 tokens=self._tokens,
                 account_sid=twilio.account_sid,
+                caller_id=twilio.caller_id,
                 verify=twilio.verify_signatures,
                 addresses=self._addresses,
                 door=door,
                 has_room=self._has_room,
                 welcome=self._welcome,
                 legs=self._legs,
+                rest=self._twilio_rest,
                 clock=self._clock,
                 log=self._log,
             ).routes()
@@ -216,6 +222,13 @@ class Ingress:
             if "auth_tokens" in twilio.model_fields_set and twilio.verify_signatures:
                 raise
             return []
+
+    def _rest(self) -> TwilioRest | None:
+        twilio = self._settings.twilio
+        if twilio.api_key_sid is None or twilio.api_key_secret is None:
+            return None
+        secret = self._secret(twilio.api_key_secret, "twilio.api_key_secret")
+        return TwilioRest(twilio.api_url.rstrip("/"), twilio.api_key_sid, secret, self._log)
 
     def _secret(self, reference: SecretRef, key: str) -> str:
         try:

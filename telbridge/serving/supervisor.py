@@ -6,6 +6,8 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import structlog
@@ -29,6 +31,8 @@ class Supervisor:
     def __init__(self, settings: Settings, on_ready: Callable[[Mapping[str, Any]], None]) -> None:
         self._settings, self._on_ready = settings, on_ready
         self._stop = asyncio.Event()
+        self._last_good: Path | None = None
+        """What a worker leaves for the one that takes its place; gone with the supervisor."""
         self._local = settings.call.agent == "local"
         """The embedded agent runs; the dialplans may want it, too."""
         self._agent_port = settings.local_agent.port
@@ -46,6 +50,8 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup, sys.stderr.isatty())
+        kept = TemporaryDirectory(prefix="telbridge-", ignore_cleanup_errors=True)
+        self._last_good = Path(kept.name)
         try:
             self._local = await asyncio.to_thread(uses_local_agent, self._settings)
             await self._start_admin()
@@ -55,6 +61,7 @@ class Supervisor:
             log.info("draining", limit_s=self._settings.serve.drain_s)
         finally:
             await self._end(loop)
+            kept.cleanup()
 
     def stop(self) -> None:
         """As a SIGTERM does."""
@@ -129,4 +136,5 @@ class Supervisor:
         if self._local:
             await self._agent_ready.wait()
             agent_port = self._agent_port
-        return WorkerStart(settings=self._settings, agent_port=agent_port).model_dump_json(exclude_unset=True)
+        start = WorkerStart(settings=self._settings, agent_port=agent_port, last_good=self._last_good)
+        return start.model_dump_json(exclude_unset=True)

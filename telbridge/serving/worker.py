@@ -30,12 +30,14 @@ from telbridge.config import ConfigError, ConfigErrors, Settings
 from telbridge.dialplan.facts import Facts
 from telbridge.legs.sip.endpoint import SipEndpoint
 from telbridge.legs.sip.library import SipUnavailable
+from telbridge.legs.streams.leg import StreamLeg
 from telbridge.ops import logging
 from telbridge.ops.callers import Callers
 from telbridge.ops.records import RecordFile, record_of
 from telbridge.serving.apology import apology_path, filler_path
 from telbridge.serving.dialplans import Chosen, Dialplans, is_built_in
 from telbridge.serving.ingress import Ingress
+from telbridge.serving.last_good import LastGood
 from telbridge.serving.messages import WorkerStart
 from telbridge.serving.outside import World, in_format
 from telbridge.serving.sessions import Sessions
@@ -55,7 +57,9 @@ class Worker:
     def __init__(self, start: WorkerStart) -> None:
         settings = start.settings
         self._settings = settings
-        self.dialplans = Dialplans(settings, local_runs=start.agent_port is not None)
+        last_good = None if start.last_good is None else LastGood(start.last_good)
+        local_runs = start.agent_port is not None
+        self.dialplans = Dialplans(settings, local_runs=local_runs, last_good=last_good)
         self._sessions = Sessions(settings, start.agent_port, self.dialplans.agents)
         self._world = World(settings.local_agent)
         self._records = RecordFile(settings.records.file())
@@ -126,6 +130,8 @@ class Worker:
             call = self._call(leg, chosen, known, call_log)
             self._calls[facts.call_id] = call
             summary = await call.run()
+            if isinstance(leg, StreamLeg):
+                summary.carrier = await leg.told()
         except Exception:  # noqa: BLE001 - the wall between calls
             call_log.exception("call_bug")
             leg.hang_up()

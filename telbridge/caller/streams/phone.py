@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Final
 from urllib.parse import urlsplit
@@ -13,12 +14,13 @@ import aiohttp
 from telbridge.caller.pacer import Pacer
 from telbridge.caller.streams.call import OnTrace, StreamCall
 from telbridge.caller.streams.dialects import Dialect, GenericDialect, TwilioDialect
+from telbridge.caller.streams.line import DialEnd, TwilioLine
+from telbridge.caller.streams.twiml import Dial, Stream
 from telbridge.caller.streams.webhook import (
     Account,
     Refusal,
     new_sid,
     post,
-    read_twiml,
     sign,
     voice_form,
     webhook_url,
@@ -33,10 +35,20 @@ HANDSHAKE_S: Final = 10.0
 class StreamPhone:
     """Opened with `async with`; closing ends its calls."""
 
-    def __init__(self, *, account: Account | None = None, keep: bool = True, phases: int = 8) -> None:
+    def __init__(
+        self,
+        *,
+        account: Account | None = None,
+        keep: bool = True,
+        phases: int = 8,
+        on_dial: Callable[[Dial], Awaitable[DialEnd]] | None = None,
+    ) -> None:
+        """`on_dial`: what becomes of those whom the bridge has dialled; by default they answer."""
+        self._on_dial = on_dial or _answers
         self.account = account or Account(TEST_ACCOUNT, "")
         self._keep, self._phases = keep, phases
         self._calls: set[StreamCall] = set()
+        self._lines: list[TwilioLine] = []
         self._webhooks: dict[StreamCall, tuple[str, dict[str, str]]] = {}
 
     async def __aenter__(self) -> StreamPhone:
@@ -47,6 +59,8 @@ class StreamPhone:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for line in self._lines:
+            await line.hang_up()
         for call in list(self._calls):
             await call.hang_up()
         self._pacer.close()
@@ -74,19 +88,30 @@ class StreamPhone:
         voice, call_sid = webhook_url(url), new_sid("CA")
         trace(time.monotonic_ns(), "->", f"POST {urlsplit(voice).path}")
         form = voice_form(self.account, call_sid, caller, called)
-        twiml = read_twiml(await post(self._http, self.account, voice, form))
-        trace(time.monotonic_ns(), "<-", f"TwiML with {len(twiml.parameters)} parameters")
-        headers = {"X-Twilio-Signature": sign(self.account.token, twiml.url)}
-        dialect = TwilioDialect(new_sid("MZ"), call_sid, self.account.sid, twiml.parameters)
-        call = await self._open(twiml.url, headers, dialect, on_trace)
-        self._webhooks[call] = voice, form
-        return call
+        twiml = await post(self._http, self.account, voice, form)
 
-    async def tell_status(self, call: StreamCall, status: str = "completed") -> None:
-        """The status callback, `/status` beside `/voice`. Refusal if it is not taken."""
+        async def open_stream(stream: Stream, call_sid: str) -> StreamCall:
+            trace(time.monotonic_ns(), "<-", f"TwiML with {len(stream.parameters)} parameters")
+            headers = {"X-Twilio-Signature": sign(self.account.token, stream.url)}
+            dialect = TwilioDialect(new_sid("MZ"), call_sid, self.account.sid, stream.parameters)
+            call = await self._open(stream.url, headers, dialect, on_trace)
+            self._webhooks[call] = voice, form
+            return call
+
+        line = TwilioLine(self._http, self.account, form, open_stream, self._on_dial, on_trace)
+        self._lines.append(line)
+        return await line.start(twiml)
+
+    def line(self, call: StreamCall) -> TwilioLine | None:
+        """The call at Twilio that this stream belongs to; None for a stream of its own."""
+        return next((line for line in self._lines if call in line.streams), None)
+
+    async def tell_status(self, call: StreamCall, status: str = "completed", **news: str) -> None:
+        """The status callback, `/status` beside `/voice`, and what it tells besides. Refusal if it is not
+        taken."""
         voice, form = self._webhooks[call]
         url = voice.removesuffix("voice") + "status"
-        await post(self._http, self.account, url, {**form, "CallStatus": status})
+        await post(self._http, self.account, url, {**form, "CallStatus": status, **news})
 
     async def _open(
         self, url: str, headers: dict[str, str], dialect: Dialect, on_trace: OnTrace | None
@@ -106,3 +131,7 @@ class StreamPhone:
         self._calls.add(call)
         self._pacer.add(call)
         return call
+
+
+async def _answers(_dial: Dial) -> DialEnd:
+    return DialEnd()

@@ -14,6 +14,7 @@ from telbridge.legs.streams.clock import StreamClock
 from telbridge.legs.streams.leg import POLICY, StreamLeg, StreamParts
 from telbridge.legs.streams.peer import Fault, Ignored, Started, StreamPeer
 from telbridge.legs.streams.socket import BINARY, TEXT, StreamSocket, StreamUpgrade, frame
+from telbridge.legs.streams.transfer import CallControl
 
 HELLO_MESSAGES: Final = 8
 """Before it says `Started`, a peer has little to say."""
@@ -35,7 +36,7 @@ class Terms:
 
 
 class Door:
-    """Lets streams in. `on_leg` starts the call, `on_gone` hears that its stream is closed."""
+    """Lets streams in. `on_leg` starts the call, `on_gone` hears that its leg has ended."""
 
     def __init__(
         self,
@@ -51,9 +52,15 @@ class Door:
         self.refused = 0
 
     async def hold(
-        self, request: web.Request, peer: StreamPeer, admit: Callable[[Started], CallFacts]
+        self,
+        request: web.Request,
+        peer: StreamPeer,
+        admit: Callable[[Started], CallFacts | StreamLeg],
+        *,
+        control: CallControl | None = None,
     ) -> web.WebSocketResponse:
-        """From the upgrade to the end. `admit` says what call it is, or raises `Refused`."""
+        """From the upgrade to the end. `admit` says what call it is, or which leg has been waiting for this
+        stream, or raises `Refused`. `control`: what a new leg can have done beside its stream."""
         upgrade = StreamUpgrade(compress=False)
         await upgrade.prepare(request)
         transport = request.transport
@@ -61,38 +68,48 @@ class Door:
             return upgrade
         socket = StreamSocket(transport, upgrade.incoming)
         try:
-            leg = await self._welcome(socket, peer, admit)
+            leg, is_new = await self._welcome(socket, peer, admit, control)
         except Refused as refusal:
             self.refused += 1
             self._log.warning("stream_refused", leg=peer.traits.name, why=str(refusal))
             socket.close(POLICY, str(refusal))
         else:
-            await self._converse(socket, leg)
+            await self._converse(socket, leg, is_new=is_new)
         finally:
             await socket.finished()
         return upgrade
 
     async def _welcome(
-        self, socket: StreamSocket, peer: StreamPeer, admit: Callable[[Started], CallFacts]
-    ) -> StreamLeg:
+        self,
+        socket: StreamSocket,
+        peer: StreamPeer,
+        admit: Callable[[Started], CallFacts | StreamLeg],
+        control: CallControl | None,
+    ) -> tuple[StreamLeg, bool]:
+        """The leg, and whether it is a new one."""
         started = await self._started(socket, peer)
         facts = admit(started)
         if (greeting := peer.greeting()) is not None:
             text = isinstance(greeting, str)
             message = greeting.encode() if isinstance(greeting, str) else greeting
             socket.write(frame(TEXT if text else BINARY, message))
-        return StreamLeg(
-            StreamParts(
-                facts=facts,
-                format=started.format,
-                peer=peer,
-                wire=socket,
-                clock=self._clock,
-                log=self._log.bind(call_id=facts.call_id),
-                lead_ms=self._terms.lead_ms,
-                media_timeout_s=self._terms.media_timeout_s,
-            )
+        if isinstance(facts, StreamLeg):
+            if not facts.resume(peer, socket, started.format):
+                raise Refused("nobody waits for this stream")
+            return facts, False
+        parts = StreamParts(
+            facts=facts,
+            format=started.format,
+            peer=peer,
+            wire=socket,
+            clock=self._clock,
+            log=self._log.bind(call_id=facts.call_id),
+            lead_ms=self._terms.lead_ms,
+            media_timeout_s=self._terms.media_timeout_s,
+            on_over=self._forget,
+            control=control,
         )
+        return StreamLeg(parts), True
 
     async def _started(self, socket: StreamSocket, peer: StreamPeer) -> Started:
         limit_s = self._terms.start_timeout_s
@@ -113,7 +130,9 @@ class Door:
             raise Refused(f"no start within {limit_s:g} s") from None
         raise Refused("too many messages before the start")
 
-    async def _converse(self, socket: StreamSocket, leg: StreamLeg) -> None:
+    async def _converse(self, socket: StreamSocket, leg: StreamLeg, *, is_new: bool) -> None:
+        """Until the leg has ended, or left this socket for a transfer."""
+
         def hear(message: str | bytes) -> None:
             try:
                 leg.receive(message, self._clock())
@@ -121,20 +140,31 @@ class Door:
                 self._log.exception("stream_bug", where="receive", call_id=leg.facts.call_id)
                 leg.end(Ending.INTERNAL_ERROR)
 
-        self._ticking.add(leg)
         try:
-            self._on_leg(leg)
+            if is_new:
+                self._ticking.add(leg)
+                self._on_leg(leg)
             socket.listen(hear)
-            while not leg.over:
+            while leg.uses(socket):
                 message = await socket.receive()
+                if not leg.uses(socket):
+                    break
                 if (ended := _ended(message)) is None:
                     hear(message.data)
                 else:
                     leg.gone(ended)
         finally:
-            leg.gone("the connection was cut")
-            self._ticking.remove(leg)
-            self._on_gone(leg)
+            socket.listen(_unheard)
+            if leg.uses(socket):
+                leg.gone("the connection was cut")
+
+    def _forget(self, leg: StreamLeg) -> None:
+        self._ticking.remove(leg)
+        self._on_gone(leg)
+
+
+def _unheard(_message: str | bytes) -> None:
+    """What still comes over a socket that its leg has left."""
 
 
 def _ended(message: WSMessage) -> str | None:

@@ -125,6 +125,11 @@ class Lead:
     def round_trip_ms(self) -> float | None:
         return None if self._round_trip_ns is None else self._round_trip_ns / MS
 
+    @property
+    def late_ns(self) -> int:
+        """Of the present stretch of speech: it is heard so much later than it was sent."""
+        return self._folded_ns
+
     def unplayed(self, now_ns: int) -> int:
         """Of what was sent, so much has not been played when a message sent now arrives."""
         own_buffer_ns = max(0, (self._base_ns or 0) - (self._round_trip_ns or 0))

@@ -106,6 +106,8 @@ class PeerTraits:
     """How keys are pressed towards the caller; "" if they cannot be."""
     hangs_up: str
     """What our hanging up does."""
+    transfers: str = ""
+    """How the caller is sent to somebody else; "" if not."""
 
 
 class StreamPeer(Protocol):

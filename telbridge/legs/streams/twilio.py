@@ -39,7 +39,8 @@ TWILIO: Final = PeerTraits(
     clears=True,
     dtmf_in=True,
     dtmf_out="",
-    hangs_up="closes the stream; TwiML goes on, and the call ends where none is left",
+    hangs_up="closes the stream; TwiML ends the call, the REST API at once where a key is set",
+    transfers="a number, SIP, another webhook, by TwiML; comes back when nobody answers",
 )
 _MEDIA: Final = '{"event":"media"'
 _PAYLOAD: Final = '"payload":"'
