@@ -12,7 +12,6 @@ from telbridge.audio.formats import AudioFormat
 from telbridge.call.events import (
     CallFacts,
     Dtmf,
-    DtmfFailed,
     Ending,
     LegAnswered,
     LegEnded,
@@ -22,8 +21,10 @@ from telbridge.call.events import (
 )
 from telbridge.call.ports import Media
 from telbridge.legs.streams.intake import Intake
+from telbridge.legs.streams.keys_out import KeysOut
 from telbridge.legs.streams.lead import Lead
 from telbridge.legs.streams.peer import (
+    Complained,
     Fault,
     Flow,
     Ignored,
@@ -108,6 +109,7 @@ class StreamLeg:
         self._sent_frames = 0
         self._next_check_ns = 0
         self._ending: tuple[Ending, str] = (Ending.AGENT_HUNG_UP, "")
+        self._keys = KeysOut(parts.peer.key, self._say, self._emit, parts.clock)
 
     # ---------------------------------------------------------------- call.ports.Leg
 
@@ -145,7 +147,8 @@ class StreamLeg:
         self._emit(TransferFailed(0, self._clock(), "a media stream cannot transfer"))
 
     def send_dtmf(self, digits: str, *, tone_ms: int, gap_ms: int) -> None:
-        self._emit(DtmfFailed(self._clock(), "this carrier takes no keys"))
+        if self._state is not _State.OVER:
+            self._keys.send(digits, tone_ms=tone_ms, gap_ms=gap_ms)
 
     def hang_up(self) -> None:
         """After the last words: what the carrier holds is played first, within reason."""
@@ -213,6 +216,8 @@ class StreamLeg:
                 self.fault(reason)
             case Started():
                 self.fault("started twice")
+            case Complained(what):
+                self._log.warning("stream_peer_complains", what=what)
             case Ignored(kind):
                 self._log.debug("stream_message_ignored", kind=kind)
             case bytes():
@@ -247,6 +252,7 @@ class StreamLeg:
         if self._state is _State.OVER:
             return
         self._state = _State.OVER
+        self._keys.stop()
         reason = detail or ending.value.replace("_", " ")
         if ending is not Ending.CALLER_HUNG_UP:
             self._say(self._peer.goodbye(reason))

@@ -81,7 +81,14 @@ class Ignored:
     kind: str
 
 
-Happening = Started | Audio | Key | MarkPlayed | Flow | Stopped | Fault | Ignored
+@dataclass(frozen=True, slots=True)
+class Complained:
+    """The peer could not use what we sent, in its own words; logged as a warning."""
+
+    what: str
+
+
+Happening = Started | Audio | Key | MarkPlayed | Flow | Stopped | Fault | Ignored | Complained
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +151,9 @@ class StreamPeer(Protocol):
 
     def clear(self) -> Message | None:
         """Throw away what is buffered."""
+
+    def key(self, digit: str) -> Message | None:
+        """Press a key towards the caller; None if this peer cannot (`PeerTraits.dtmf_out`)."""
 
     def goodbye(self, reason: str) -> Message | None:
         """Before the socket is closed by us."""
