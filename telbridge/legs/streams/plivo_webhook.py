@@ -1,9 +1,9 @@
 """Plivo's webhooks: who signed them, what they tell, and the XML that connects a call to our stream. Pure.
 
-X-Plivo-Signature-V3 (Plivo: «Signature validation»; the algorithm as in its Python SDK 4.63, which judges
+X-Plivo-Signature-V3 (Plivo: «Signature validation»; the algorithm as in its Python SDK, which judges
 ours in the tests): base64 of HMAC-SHA256, by the auth token, over URL, parameters and a nonce. The header may
-hold several, by commas; `-Ma-V3` is by the main account's token. Whether the upgrade of a stream is signed too
-is unconfirmed: there the ticket alone counts.
+hold several, by commas; `-Ma-V3` is by the main account's token. Whether the upgrade of a stream is signed is
+unconfirmed: there the ticket alone counts.
 """
 
 from __future__ import annotations

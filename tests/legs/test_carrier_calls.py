@@ -1,0 +1,184 @@
+"""Calls of every carrier through the real ingress, by its simulator: heard both ways, interrupted, ended."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from telbridge.audio.formats import PCMA_8K
+from telbridge.audio.g711 import pcm16_to_ulaw, ulaw_to_pcm16
+from telbridge.call.events import DtmfFailed, DtmfSent, Ending, LegEvent
+from telbridge.caller.streams.call import StreamCall
+from telbridge.caller.streams.telnyx import TelnyxSide
+from telbridge.caller.streams.webhook import Refusal
+from tests.legs.carrier_bed import KINDS, SEED, carrier_bed, url_of
+from tests.legs.stream_bed import until
+
+MS = 8
+"""Octets of μ-law, in which the telephones here speak and hear."""
+
+
+def tone(ms: int, hz: float, level: int = 8000) -> bytes:
+    """Linear, 8 kHz."""
+    at = np.arange(ms * MS) / 8000
+    return (level * np.sin(2 * np.pi * hz * at)).astype("<i2").tobytes()
+
+
+def tone_ulaw(ms: int, hz: float) -> bytes:
+    return pcm16_to_ulaw(tone(ms, hz))
+
+
+def speech(ms: int, seed: int = 1) -> bytes:
+    """μ-law in which every piece differs and no code is silence."""
+    return np.random.default_rng(seed).integers(0, 120, ms * MS, dtype=np.uint8).tobytes()
+
+
+def heard(call: StreamCall) -> bytes:
+    return b"".join(packet.payload for packet in call.received)
+
+
+def loudest_hz(ulaw: bytes) -> float:
+    """The pitch of what is there, silence aside."""
+    samples = np.frombuffer(ulaw_to_pcm16(ulaw), "<i2").astype(float)
+    return float(np.abs(np.fft.rfft(samples)).argmax()) * 8000 / len(samples)
+
+
+CODECS = [
+    ("telnyx", "pcmu/8000"),
+    ("telnyx", "pcma/8000"),
+    ("telnyx", "pcm16/16000"),
+    ("plivo", "pcmu/8000"),
+    ("plivo", "pcm16/16000"),
+    ("signalwire", "pcmu/8000"),
+    ("signalwire", "pcm16/24000"),
+    ("vonage", "pcm16/8000"),
+    ("vonage", "pcm16/16000"),
+]
+
+
+@pytest.mark.parametrize(("kind", "codec"), CODECS)
+async def test_either_hears_the_other(kind: str, codec: str) -> None:
+    async with carrier_bed(**{kind: {"codec": codec}}) as bed:
+        call, side = await bed.dial(url_of(bed, kind))
+        side.says(tone_ulaw(300, 700))
+        await call.play(tone(300, 1000))
+        await until(lambda: call.player.counters.played >= 300 * MS and call.player.buffered == 0)
+        await until(lambda: len(b"".join(side.session.uplink)) >= 320 * MS)
+        assert side.leg.facts.ingress == kind
+        assert str(side.leg.facts.wire_format) == codec
+        assert loudest_hz(heard(call)) == pytest.approx(700, abs=15)
+        assert loudest_hz(b"".join(side.session.uplink)) == pytest.approx(1000, abs=15)
+        assert call.facts.complaints == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_an_interruption_clears_at_once_and_tells_what_was_heard(kind: str) -> None:
+    async with carrier_bed() as bed:
+        call, side = await bed.dial(url_of(bed, kind))
+        for round_, wait_s in enumerate((0.31, 0.127), 1):
+            before = call.player.counters.played
+            reply = side.says(speech(5000, seed=round_))
+            await asyncio.sleep(wait_s)
+            side.hears_the_caller()
+            await until(lambda count=round_: len(call.facts.clears) == count)
+            cleared = call.facts.clears[-1]
+            (fate,) = [fate for fate in side.session.heard if fate.reply == reply]
+            assert fate.heard_ms == pytest.approx((cleared.played - before) / MS, abs=45), round_
+            assert call.player.buffered == 0
+        assert call.facts.complaints == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_last_word_is_heard_before_we_hang_up(kind: str) -> None:
+    async with carrier_bed() as bed:
+        call, side = await bed.dial(url_of(bed, kind))
+        side.says(speech(500))
+        side.session.ends(Ending.AGENT_HUNG_UP)
+        ended = await call.wait_ended()
+        summary = await side.summary()
+    assert call.player.counters.played >= 495 * MS
+    assert (ended.by, ended.code) == ("peer", 1000)
+    assert summary.ending is Ending.AGENT_HUNG_UP
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_keys_and_the_end_of_the_caller(kind: str) -> None:
+    async with carrier_bed() as bed:
+        call, side = await bed.dial(url_of(bed, kind))
+        await call.dtmf("5*")
+        await until(lambda: len(side.session.texts) == 2)
+        assert ["5" in side.session.texts[0], "*" in side.session.texts[1]] == [True, True]
+        await call.hang_up()
+        summary = await side.summary()
+        await until(lambda: bed.ingress.live_calls == 0)
+    assert summary.ending is Ending.CALLER_HUNG_UP
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_status_callback_ends_the_call_too(kind: str) -> None:
+    async with carrier_bed() as bed:
+        call, side = await bed.dial(url_of(bed, kind))
+        await bed.phone.tell_status(call, "in-progress")
+        assert not side.leg.over
+        await bed.phone.tell_status(call, "completed")
+        summary = await side.summary()
+    assert (summary.ending, summary.detail) == (Ending.CALLER_HUNG_UP, "call status completed")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_facts_of_the_webhook_are_the_facts_of_the_call(kind: str) -> None:
+    """Numbers in E.164, with the plus that Plivo and Vonage leave out."""
+    async with carrier_bed() as bed:
+        call = await bed.phone.call(url_of(bed, kind), caller="+15005550009", called="+15005550002")
+        await until(lambda: bool(bed.sides))
+        facts = bed.sides[0].leg.facts
+        assert (facts.ingress, facts.caller, facts.called) == (kind, "+15005550009", "+15005550002")
+        assert facts.signalling_id
+        await call.hang_up()
+
+
+@pytest.mark.parametrize(
+    ("kind", "pressed"), [("plivo", "12#"), ("signalwire", "12#"), ("telnyx", ""), ("vonage", "")]
+)
+async def test_keys_towards_the_caller_where_the_stream_can_carry_them(kind: str, pressed: str) -> None:
+    async with carrier_bed() as bed:
+        call, side = await bed.dial(url_of(bed, kind))
+        told: list[LegEvent] = []
+        side.leg._on_event = told.append
+        side.leg.send_dtmf("1,2#", tone_ms=40, gap_ms=20)
+        await until(lambda: bool(told))
+        assert isinstance(told[0], DtmfSent if pressed else DtmfFailed)
+        await until(lambda: call.facts.pressed == pressed)
+        assert call.facts.complaints == []
+
+
+@pytest.mark.parametrize("codec", ["pcmu/8000", "pcm16/16000"])
+async def test_telnyx_may_send_in_the_codec_of_the_telephones_side(codec: str) -> None:
+    """As for calls in Europe, and wherever it cannot convert."""
+    async with carrier_bed(telnyx={"codec": codec}) as bed:
+        bed.phone.sides["telnyx"] = TelnyxSide(SEED, leg=PCMA_8K)
+        call, side = await bed.dial(url_of(bed, "telnyx"))
+        await call.play(tone(300, 1000))
+        await until(lambda: len(b"".join(side.session.uplink)) >= 320 * MS)
+        uplink = b"".join(side.session.uplink)
+        assert loudest_hz(uplink) == pytest.approx(1000, abs=15)
+        assert np.abs(np.frombuffer(ulaw_to_pcm16(uplink), "<i2").astype(int)).max() < 9000, "the wrong law"
+
+
+async def test_telnyxs_linear_samples_go_in_the_order_of_the_settings() -> None:
+    async with carrier_bed(telnyx={"codec": "pcm16/8000", "l16_byte_order": "little"}) as bed:
+        bed.phone.sides["telnyx"] = TelnyxSide(SEED, big_endian=False)
+        call, side = await bed.dial(url_of(bed, "telnyx"))
+        side.says(tone_ulaw(200, 700))
+        await until(lambda: call.player.counters.played >= 200 * MS)
+        assert loudest_hz(heard(call)) == pytest.approx(700, abs=15)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_no_room_is_told_so_that_the_carrier_takes_its_fallback(kind: str) -> None:
+    async with carrier_bed(streams={"max_calls": 1}) as bed:
+        await bed.dial(url_of(bed, kind))
+        with pytest.raises(Refusal, match="503"):
+            await bed.phone.call(url_of(bed, kind))
