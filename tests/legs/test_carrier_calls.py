@@ -146,7 +146,9 @@ async def test_keys_towards_the_caller_where_the_stream_can_carry_them(kind: str
     async with carrier_bed() as bed:
         call, side = await bed.dial(url_of(bed, kind))
         told: list[LegEvent] = []
-        side.leg._on_event = told.append
+        hand_on = side.leg._on_event
+        assert hand_on is not None
+        side.leg._on_event = lambda event: (told.append(event), hand_on(event))[1]
         side.leg.send_dtmf("1,2#", tone_ms=40, gap_ms=20)
         await until(lambda: bool(told))
         assert isinstance(told[0], DtmfSent if pressed else DtmfFailed)
