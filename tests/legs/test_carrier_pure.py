@@ -26,7 +26,9 @@ from telbridge.legs.streams.carrier import (
     Unreadable,
     e164,
 )
+from telbridge.legs.streams.lead import Lead
 from telbridge.legs.streams.peer import (
+    Cleared,
     Complained,
     Fault,
     Happening,
@@ -49,6 +51,8 @@ from telbridge.legs.streams.vonage import VONAGE, VonagePeer
 from telbridge.legs.streams.vonage_webhook import Vonage
 from telbridge.serving import carrier_settings
 from tests.legs.carrier_bed import KINDS, PUBLIC_KEY
+from tests.legs.test_stream_pure import MS, talk
+from tests.legs.test_stream_pure import Carrier as DistantCarrier
 
 URL = "wss://voice.example.com/x/stream/ticket"
 MS20 = bytes(range(160))
@@ -154,7 +158,7 @@ def test_a_plivo_stream_from_its_first_message_to_its_last() -> None:
     assert peer.receive(said("dtmf", sequenceNumber=5, streamId="s", dtmf=key)) == Key("5")
     played = said("playedStream", sequenceNumber=6, streamId="s", name="u7")
     assert peer.receive(played) == MarkPlayed("u7")
-    assert peer.receive(said("clearedAudio", sequenceNumber=7)) == Ignored("clearedAudio")
+    assert peer.receive(said("clearedAudio", sequenceNumber=7)) == Cleared()
     assert peer.lost == 2
     assert peer.receive(said("stop", sequenceNumber=8)) == Stopped()
     assert peer.receive(plivo_start()) == Fault("`start` while stopped")
@@ -236,7 +240,7 @@ def test_a_vonage_stream_from_its_first_message_on() -> None:
     assert peer.receive(said("websocket:dtmf", digit="5", duration=260)) == Key("5", 260)
     assert peer.receive(said("websocket:dtmf", dtmf={"digit": "*"})) == Key("*")
     assert peer.receive(said("websocket:notify", payload={"id": "u7"})) == MarkPlayed("u7")
-    assert peer.receive(said("websocket:cleared")) == Ignored("websocket:cleared")
+    assert peer.receive(said("websocket:cleared")) == Cleared()
     assert peer.receive(vonage_start()) == Fault("connected twice")
 
 
@@ -324,6 +328,20 @@ def test_broken_audio_is_a_fault(kind: str) -> None:
 def test_half_a_sample_is_a_fault() -> None:
     for peer in (started_plivo(PCM_16K), started_signalwire(PCM_16K), started_telnyx(PCM_8K, "L16")):
         assert peer.receive(said("media", media={"payload": "AQID"})) == Fault("half a sample of audio")
+
+
+@settings(max_examples=20, deadline=None)
+@given(way_ms=st.integers(0, 150), buffer_ms=st.integers(0, 120), odd=st.integers(0, 19))
+def test_an_answered_clear_tells_how_far_away_the_carrier_is(way_ms: int, buffer_ms: int, odd: int) -> None:
+    """For Plivo and Vonage, which may leave a mark before any audio unanswered."""
+    distant, lead = DistantCarrier(way_ms * MS, buffer_ms * MS), Lead(200, marks=True)
+    lead.clear_sent(0)
+    lead.clear_answered(2 * way_ms * MS)
+    talk(lead, distant, 500, 1700 + odd)
+    now_ns = (1700 + odd) * MS
+    truth_ns = distant.unplayed_ns(now_ns + distant.way_ns)
+    assert abs(lead.cleared(now_ns) - truth_ns) <= 20 * MS
+    assert lead.round_trip_ms == 2 * way_ms
 
 
 # ---------------------------------------------------------------- webhooks

@@ -24,6 +24,7 @@ from telbridge.legs.streams.intake import Intake
 from telbridge.legs.streams.keys_out import KeysOut
 from telbridge.legs.streams.lead import Lead
 from telbridge.legs.streams.peer import (
+    Cleared,
     Complained,
     Fault,
     Flow,
@@ -137,6 +138,8 @@ class StreamLeg:
         now_ns = self._clock()
         if self._peer.traits.answers_idle_mark:
             self._mark(now_ns)
+        elif self._peer.traits.answers_clear:
+            self._clear(now_ns)
         self._emit(LegAnswered(now_ns))
 
     def reject(self, status: int, *, retry_after_s: int | None = None) -> None:
@@ -167,8 +170,9 @@ class StreamLeg:
     def flush(self) -> int:
         if self._state not in (_State.TALKING, _State.PARTING) or not self._lead.outstanding:
             return 0
-        self._say(self._peer.clear())
-        unplayed_ns = self._lead.cleared(self._clock()) - self._silent_ns
+        now_ns = self._clock()
+        self._clear(now_ns)
+        unplayed_ns = self._lead.cleared(now_ns) - self._silent_ns
         return max(0, unplayed_ns) // 1_000_000
 
     def quality(self) -> LegQuality | None:
@@ -208,6 +212,8 @@ class StreamLeg:
                 self._on_mark(name, now_ns)
             case Key(digit, duration_ms):
                 self._emit(Dtmf(digit, "stream", duration_ms, now_ns))
+            case Cleared():
+                self._lead.clear_answered(now_ns)
             case Flow(stopped):
                 self._lead.stopped = stopped
             case Stopped(detail):
@@ -305,6 +311,10 @@ class StreamLeg:
     def _mark(self, now_ns: int) -> None:
         if (number := self._lead.mark(now_ns)) is not None:
             self._say(self._peer.mark(str(number)))
+
+    def _clear(self, now_ns: int) -> None:
+        self._say(self._peer.clear())
+        self._lead.clear_sent(now_ns)
 
     def _on_mark(self, name: str, now_ns: int) -> None:
         if name.isascii() and name.isdigit() and len(name) < 16:

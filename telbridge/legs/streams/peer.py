@@ -54,6 +54,11 @@ class MarkPlayed:
 
 
 @dataclass(frozen=True, slots=True)
+class Cleared:
+    """The peer has obeyed a clear of ours."""
+
+
+@dataclass(frozen=True, slots=True)
 class Flow:
     """The peer's queue is full, or takes audio again."""
 
@@ -88,7 +93,7 @@ class Complained:
     what: str
 
 
-Happening = Started | Audio | Key | MarkPlayed | Flow | Stopped | Fault | Ignored | Complained
+Happening = Started | Audio | Key | MarkPlayed | Cleared | Flow | Stopped | Fault | Ignored | Complained
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,8 @@ class PeerTraits:
     """How keys are pressed towards the caller; "" if they cannot be."""
     hangs_up: str
     """What our hanging up does."""
+    answers_clear: bool = False
+    """`Cleared` comes back: that tells the round trip too."""
 
 
 class StreamPeer(Protocol):

@@ -16,6 +16,7 @@ from telbridge.audio.formats import PCM_8K, PCM_16K, PCMU_8K, AudioFormat, Encod
 from telbridge.legs.streams.json_peer import STOPPED, STREAMING, WAITING, Events, JsonPeer, key_of, packed
 from telbridge.legs.streams.payload import Malformed, table, text
 from telbridge.legs.streams.peer import (
+    Cleared,
     Happening,
     Ignored,
     MarkPlayed,
@@ -37,6 +38,7 @@ PLIVO: Final = PeerTraits(
     dtmf_in=True,
     dtmf_out="on the stream",
     hangs_up="closes the stream; Plivo's XML goes on, and the call ends where none is left",
+    answers_clear=True,
 )
 ENCODINGS: Final = {Encoding.PCMU: "audio/x-mulaw", Encoding.PCM16: "audio/x-l16"}
 
@@ -73,6 +75,8 @@ class PlivoPeer(JsonPeer):
                 return key_of(table(fields, "dtmf"))
             case "playedStream":
                 return MarkPlayed(text(fields, "name"))
+            case "clearedAudio":
+                return Cleared()
             case "stop":
                 return Stopped()
             case _:

@@ -17,6 +17,7 @@ from telbridge.legs.streams.json_peer import packed
 from telbridge.legs.streams.payload import Malformed, json_object, table, text, whole_samples
 from telbridge.legs.streams.peer import (
     DIGITS,
+    Cleared,
     Fault,
     Happening,
     Ignored,
@@ -39,6 +40,7 @@ VONAGE: Final = PeerTraits(
     dtmf_in=True,
     dtmf_out="",
     hangs_up="closes the stream; the NCCO goes on, and the call ends where nothing is left of it",
+    answers_clear=True,
 )
 FRAME_MS: Final = 20
 CONTENT_TYPES: Final = {form: f"audio/l16;rate={form.rate_hz}" for form in VONAGE.formats}
@@ -80,6 +82,8 @@ class VonagePeer:
                 return _key(fields)
             case "websocket:notify":
                 return MarkPlayed(text(table(fields, "payload"), "id"))
+            case "websocket:cleared":
+                return Cleared()
             case _:
                 return Ignored(event[:40])
 
