@@ -8,11 +8,8 @@ import numpy as np
 import pytest
 
 from telbridge.audio.g711 import ulaw_to_pcm16
-from telbridge.audio.wav import write_wav
-from telbridge.caller.run import CallOptions, Wav
 from telbridge.caller.streams.call import StreamCall
 from telbridge.caller.streams.phone import StreamPhone
-from telbridge.caller.streams.run import run_stream_call
 from telbridge.caller.streams.sides import sides_of
 from tests.e2e.bridge import Bridge, serving
 from tests.e2e.heard import Samples, contains
@@ -52,20 +49,3 @@ async def test_an_echoing_agent_is_heard_by_the_callers_of_every_carrier(
         assert call.facts.complaints == [], kind
         assert records[kind]["ending"] == "caller_hung_up"
     assert records["vonage"]["codec"] == "pcm16/16000"
-
-
-async def test_what_the_command_does_is_a_call_of_the_carrier(any_pjsua2: str, tmp_path: Path) -> None:
-    words = tmp_path / "words.wav"
-    write_wav(words, [noise(0.3)], 8000)
-    rungs: list[str] = []
-    async with serving(any_pjsua2, tmp_path, ECHO) as bridge:
-        options = CallOptions(uri=address(bridge, "telnyx"), script=[Wav(words)])
-        report = await run_stream_call(options, lambda *rung: rungs.append(rung[2]), environ=CALLERS)
-        refused = await run_stream_call(options, environ={})
-        (record,) = await bridge.records(1)
-    assert report.ok, report
-    assert report.complaints == ()
-    assert "POST /telnyx/voice" in rungs
-    assert report.heard_ms > 200
-    assert record["ingress"] == "telnyx"
-    assert refused.refused == "webhook answered 403 Forbidden"

@@ -96,6 +96,15 @@ async def test_a_request_is_good_once(kind: str) -> None:
         assert (await they.asks(they.voice(call="call-2")))[0] == 200
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("host", ["h:99999", "[1.2]", "[::zz]", "a b"])
+async def test_a_host_that_is_none_is_told_so(kind: str, host: str) -> None:
+    async with stranger(kind) as they:
+        request = they.voice()
+        status, text = await they.asks(replace(request, headers={**request.headers, "Host": host}))
+        assert (status, text) == (400, "no such host")
+
+
 @pytest.mark.parametrize("kind", ["plivo", "signalwire"])
 async def test_a_signature_of_another_address_is_refused(kind: str) -> None:
     async with stranger(kind) as they:

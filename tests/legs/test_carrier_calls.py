@@ -10,10 +10,12 @@ import pytest
 from telbridge.audio.formats import PCMA_8K
 from telbridge.audio.g711 import pcm16_to_ulaw, ulaw_to_pcm16
 from telbridge.call.events import DtmfFailed, DtmfSent, Ending, LegEvent
+from telbridge.caller.run import CallOptions
 from telbridge.caller.streams.call import StreamCall
+from telbridge.caller.streams.run import run_stream_call
 from telbridge.caller.streams.telnyx import TelnyxSide
 from telbridge.caller.streams.webhook import Refusal
-from tests.legs.carrier_bed import KINDS, SEED, carrier_bed, url_of
+from tests.legs.carrier_bed import CALLERS, KINDS, SEED, carrier_bed, url_of
 from tests.legs.stream_bed import until
 
 MS = 8
@@ -184,3 +186,28 @@ async def test_no_room_is_told_so_that_the_carrier_takes_its_fallback(kind: str)
         await bed.dial(url_of(bed, kind))
         with pytest.raises(Refusal, match="503"):
             await bed.phone.call(url_of(bed, kind))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_telbridge_call_does_is_a_call_of_the_carrier(kind: str) -> None:
+    rungs: list[str] = []
+    async with carrier_bed() as bed:
+        options = CallOptions(uri=url_of(bed, kind))
+        calling = asyncio.create_task(
+            run_stream_call(options, lambda *rung: rungs.append(rung[2]), environ=CALLERS)
+        )
+        await until(lambda: bool(bed.sides))
+        await bed.sides[0].ready()
+        bed.sides[0].says(speech(300))
+        bed.sides[0].session.ends(Ending.AGENT_HUNG_UP)
+        report = await calling
+    assert (report.ok, report.complaints) == (True, ())
+    assert report.heard_ms >= 295
+    assert f"POST /{kind}/voice" in rungs
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_telbridge_call_tells_why_a_call_is_refused(kind: str) -> None:
+    async with carrier_bed() as bed:
+        report = await run_stream_call(CallOptions(uri=url_of(bed, kind)), environ={})
+    assert report.refused == "webhook answered 403 Forbidden"

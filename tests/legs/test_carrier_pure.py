@@ -380,9 +380,9 @@ def test_what_the_webhooks_tell() -> None:
         "From": "15005550006",
         "To": "sip:a@b",
         "ForwardedFrom": "49",
-        "SIP-H-To": "<x>",
+        "X-PH-Queue": "x",
     }
-    told = {"ForwardedFrom": "49", "To": "<x>"}
+    told = {"ForwardedFrom": "49", "X-PH-Queue": "x"}
     assert carrier("plivo").arrival(posted(plivo)) == Arrival("c", "", "+15005550006", "sip:a@b", told)
     vonage = {"uuid": "c", "from": "447700900000", "to": "447700900001", "SipHeader_X-A": "b", "n": 1}
     arrival = Arrival("c", "", "+447700900000", "+447700900001", {"X-A": "b"})

@@ -150,6 +150,15 @@ def test_a_known_signature_of_signalwire(header: str) -> None:
         SignalWire(["old"], PCMU_8K).verify(request, 0)
 
 
+def test_signalwire_may_sign_the_raw_body() -> None:
+    known = "a250c3e85866aee72199646fde5538417ea81e4f"
+    request = asked("POST", "https://br.example.com/sw", b'{"a":1}', x_signalwire_signature=known)
+    assert SignalWire(["PSKtest"], PCMU_8K).verify(request, 0) == known
+    changed = asked("POST", "https://br.example.com/sw", b'{"a":2}', x_signalwire_signature=known)
+    with pytest.raises(NotVerified, match="wrong signature"):
+        SignalWire(["PSKtest"], PCMU_8K).verify(changed, 0)
+
+
 @settings(deadline=None, max_examples=30)
 @given(words)
 def test_our_own_signalwire_signs_as_twilios_package_does(called: str) -> None:

@@ -54,7 +54,10 @@ class TelnyxSide:
             return request
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-        key = Ed25519PrivateKey.from_private_bytes(base64.b64decode(self._key))
+        try:
+            key = Ed25519PrivateKey.from_private_bytes(base64.b64decode(self._key, validate=True))
+        except ValueError:
+            raise ValueError("TELNYX_PRIVATE_KEY is no Ed25519 seed: 32 octets in base64") from None
         signature = base64.b64encode(key.sign(stamp.encode() + b"|" + request.body)).decode()
         headers = {"telnyx-signature-ed25519": signature, "telnyx-timestamp": stamp}
         return Request(url, {**request.headers, **headers}, request.body)

@@ -159,11 +159,12 @@ def plain(value: object) -> str:
     return value[:MAX_VALUE].encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 
 
-def known(form: Form, names: Sequence[str], prefix: str) -> dict[str, str]:
-    """Those of `names` that have a value, and SIP headers (`prefix`) by their own names."""
+def known(form: Form, names: Sequence[str], prefix: str, *, keep: bool = False) -> dict[str, str]:
+    """Those of `names` that have a value, and SIP headers by their own names: what stands behind `prefix`,
+    or, with `keep`, all of it."""
     headers = [name for name in form if name.startswith(prefix)][:MAX_HEADERS]
     told = {name: first(form, name) for name in names}
-    told |= {plain(name.removeprefix(prefix)): first(form, name) for name in headers}
+    told |= {plain(name if keep else name.removeprefix(prefix)): first(form, name) for name in headers}
     return {name: value for name, value in told.items() if value}
 
 

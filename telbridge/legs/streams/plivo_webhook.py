@@ -35,8 +35,9 @@ from telbridge.legs.streams.plivo import ENCODINGS, PLIVO, PlivoPeer
 
 SIGNATURES: Final = ("x-plivo-signature-v3", "x-plivo-signature-ma-v3")
 NONCE: Final = "x-plivo-signature-v3-nonce"
-HANDED_ON: Final = ("Direction", "ForwardedFrom", "CallerName", "STIRVerification", "STIRAttestation")
-SIP_HEADER: Final = "SIP-H-"
+HANDED_ON: Final = ("Direction", "ForwardedFrom", "CallerName")
+SIP_HEADER: Final = "X-PH-"
+"""All that Plivo hands on are named so."""
 ENDED: Final = frozenset({"completed", "busy", "failed", "timeout", "no-answer", "cancel"})
 """Values of CallStatus after which a call is over."""
 
@@ -68,7 +69,7 @@ class Plivo:
         form = asked.form()
         if not (call := first(form, "CallUUID")):
             raise Unreadable("no CallUUID")
-        facts = known(form, HANDED_ON, SIP_HEADER)
+        facts = known(form, HANDED_ON, SIP_HEADER, keep=True)
         return Arrival(call, "", e164(first(form, "From")), e164(first(form, "To")), facts)
 
     def connect(self, arrival: Arrival, url: str) -> Answer:

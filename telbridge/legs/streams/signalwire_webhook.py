@@ -1,13 +1,17 @@
 """SignalWire's cXML webhooks: who signed them, what they tell, and the XML that connects a call to our
 stream. Pure.
 
-Signed as Twilio's are, by the project's signing key, in X-SignalWire-Signature or, on calls of the
-Compatibility API, X-Twilio-Signature. The signature tells no time: that it comes twice is known only while it
-is remembered. Whether the upgrade of a stream is signed is unconfirmed: there the ticket alone counts.
+Signed by the project's signing key, in X-SignalWire-Signature or, on calls of the Compatibility API,
+X-Twilio-Signature; either as Twilio's are, or in hex over URL and raw body. SignalWire's own package knows
+both (`RequestValidator`); which one cXML sends is unconfirmed, as is whether the upgrade of a stream is signed:
+there the ticket alone counts. The signature tells no time: that it comes twice is known only while it is
+remembered.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from collections.abc import Sequence
 from typing import Final
 
@@ -24,7 +28,7 @@ from telbridge.legs.streams.carrier import (
     known,
 )
 from telbridge.legs.streams.signalwire import CODECS, SIGNALWIRE, SignalWirePeer
-from telbridge.legs.streams.twilio_signature import signed_url
+from telbridge.legs.streams.twilio_signature import signed_url, url_variants
 from telbridge.legs.streams.twilio_webhook import ENDED, HANDED_ON, SIP_HEADER
 
 SIGNATURES: Final = ("x-signalwire-signature", "x-twilio-signature")
@@ -47,7 +51,8 @@ class SignalWire:
         if not given:
             raise NotVerified("not signed")
         form = {} if asked.method == "GET" else asked.form()
-        if signed_url(self._keys, given, asked.url, form) is None:
+        as_twilio = signed_url(self._keys, given, asked.url, form) is not None
+        if not as_twilio and not any(_signs_raw(key, given, asked) for key in self._keys):
             raise NotVerified("wrong signature")
         return given
 
@@ -70,3 +75,10 @@ class SignalWire:
 
     def peer(self) -> SignalWirePeer:
         return SignalWirePeer(self.format)
+
+
+def _signs_raw(key: str, given: str, asked: Asked) -> bool:
+    """Over the URL, with its port or without, and the body as it came."""
+    urls = (variant.encode("utf-8", "replace") for variant in url_variants(asked.url))
+    right = [hmac.new(key.encode(), url + asked.body, hashlib.sha1).hexdigest().encode() for url in urls]
+    return any(hmac.compare_digest(each, given.encode("utf-8", "replace")) for each in right)
