@@ -3,7 +3,7 @@ stream. Pure.
 
 Signed by the project's signing key, in X-SignalWire-Signature or, on calls of the Compatibility API,
 X-Twilio-Signature; either as Twilio's are, or in hex over URL and raw body. SignalWire's own package knows
-both (`RequestValidator`); which one cXML sends is unconfirmed, as is whether the upgrade of a stream is signed:
+both (`RequestValidator`); which one cXML sends is unconfirmed, as is whether a stream's upgrade is signed:
 there the ticket alone counts. The signature tells no time: that it comes twice is known only while it is
 remembered.
 """
