@@ -40,7 +40,7 @@ async def test_an_echoing_agent_is_heard_by_the_callers_of_every_carrier(
         for number, kind in enumerate(KINDS, 1):
             calls[kind] = await phone.call(address(bridge, kind))
             await bridge.until_logged("answered", count=number)
-            await calls[kind].play(bytes(1600) + words + bytes(6400))
+            await calls[kind].play(bytes(1600) + words + bytes(4800))
             await calls[kind].hang_up()
         records = {record["ingress"]: record for record in await bridge.records(len(KINDS))}
     assert set(records) == set(KINDS)

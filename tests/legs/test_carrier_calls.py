@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import numpy as np
 import pytest
@@ -48,12 +49,10 @@ def loudest_hz(ulaw: bytes) -> float:
 
 
 CODECS = [
-    ("telnyx", "pcmu/8000"),
     ("telnyx", "pcma/8000"),
     ("telnyx", "pcm16/16000"),
     ("plivo", "pcmu/8000"),
     ("plivo", "pcm16/16000"),
-    ("signalwire", "pcmu/8000"),
     ("signalwire", "pcm16/24000"),
     ("vonage", "pcm16/8000"),
     ("vonage", "pcm16/16000"),
@@ -64,10 +63,10 @@ CODECS = [
 async def test_either_hears_the_other(kind: str, codec: str) -> None:
     async with carrier_bed(**{kind: {"codec": codec}}) as bed:
         call, side = await bed.dial(url_of(bed, kind))
-        side.says(tone_ulaw(300, 700))
-        await call.play(tone(300, 1000))
-        await until(lambda: call.player.counters.played >= 300 * MS and call.player.buffered == 0)
-        await until(lambda: len(b"".join(side.session.uplink)) >= 320 * MS)
+        side.says(tone_ulaw(200, 700))
+        await call.play(tone(200, 1000))
+        await until(lambda: call.player.counters.played >= 200 * MS and call.player.buffered == 0)
+        await until(lambda: len(b"".join(side.session.uplink)) >= 220 * MS)
         assert side.leg.facts.ingress == kind
         assert str(side.leg.facts.wire_format) == codec
         assert loudest_hz(heard(call)) == pytest.approx(700, abs=15)
@@ -79,7 +78,7 @@ async def test_either_hears_the_other(kind: str, codec: str) -> None:
 async def test_an_interruption_clears_at_once_and_tells_what_was_heard(kind: str) -> None:
     async with carrier_bed() as bed:
         call, side = await bed.dial(url_of(bed, kind))
-        for round_, wait_s in enumerate((0.31, 0.127), 1):
+        for round_, wait_s in enumerate((0.16, 0.075), 1):
             before, clears = call.player.counters.played, len(call.facts.clears)
             reply = side.says(speech(5000, seed=round_))
             await asyncio.sleep(wait_s)
@@ -96,11 +95,11 @@ async def test_an_interruption_clears_at_once_and_tells_what_was_heard(kind: str
 async def test_the_last_word_is_heard_before_we_hang_up(kind: str) -> None:
     async with carrier_bed() as bed:
         call, side = await bed.dial(url_of(bed, kind))
-        side.says(speech(500))
+        side.says(speech(300))
         side.session.ends(Ending.AGENT_HUNG_UP)
         ended = await call.wait_ended()
         summary = await side.summary()
-    assert call.player.counters.played >= 495 * MS
+    assert call.player.counters.played >= 295 * MS
     assert (ended.by, ended.code) == ("peer", 1000)
     assert summary.ending is Ending.AGENT_HUNG_UP
 
@@ -109,9 +108,9 @@ async def test_the_last_word_is_heard_before_we_hang_up(kind: str) -> None:
 async def test_keys_and_the_end_of_the_caller(kind: str) -> None:
     async with carrier_bed() as bed:
         call, side = await bed.dial(url_of(bed, kind))
-        await call.dtmf("5*")
-        await until(lambda: len(side.session.texts) == 2)
-        assert ["5" in side.session.texts[0], "*" in side.session.texts[1]] == [True, True]
+        await call.dtmf("*")
+        await until(lambda: len(side.session.texts) == 1)
+        assert "*" in side.session.texts[0]
         await call.hang_up()
         summary = await side.summary()
         await until(lambda: bed.ingress.live_calls == 0)
@@ -142,16 +141,19 @@ async def test_the_facts_of_the_webhook_are_the_facts_of_the_call(kind: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("kind", "pressed"), [("plivo", "12#"), ("signalwire", "12#"), ("telnyx", ""), ("vonage", "")]
+    ("kind", "keys", "pressed"),
+    [("plivo", "1,#", "1#"), ("signalwire", "2#", "2#"), ("telnyx", "1", ""), ("vonage", "1", "")],
 )
-async def test_keys_towards_the_caller_where_the_stream_can_carry_them(kind: str, pressed: str) -> None:
+async def test_keys_towards_the_caller_where_the_stream_can_carry_them(
+    kind: str, keys: str, pressed: str
+) -> None:
     async with carrier_bed() as bed:
         call, side = await bed.dial(url_of(bed, kind))
         told: list[LegEvent] = []
         hand_on = side.leg._on_event
         assert hand_on is not None
         side.leg._on_event = lambda event: (told.append(event), hand_on(event))[1]
-        side.leg.send_dtmf("1,2#", tone_ms=40, gap_ms=20)
+        side.leg.send_dtmf(keys, tone_ms=40, gap_ms=20)
         await until(lambda: bool(told))
         assert isinstance(told[0], DtmfSent if pressed else DtmfFailed)
         await until(lambda: call.facts.pressed == pressed)
@@ -164,8 +166,8 @@ async def test_telnyx_may_send_in_the_codec_of_the_telephones_side(codec: str) -
     async with carrier_bed(telnyx={"codec": codec}) as bed:
         bed.phone.sides["telnyx"] = TelnyxSide(SEED, leg=PCMA_8K)
         call, side = await bed.dial(url_of(bed, "telnyx"))
-        await call.play(tone(300, 1000))
-        await until(lambda: len(b"".join(side.session.uplink)) >= 320 * MS)
+        await call.play(tone(200, 1000))
+        await until(lambda: len(b"".join(side.session.uplink)) >= 220 * MS)
         uplink = b"".join(side.session.uplink)
         assert loudest_hz(uplink) == pytest.approx(1000, abs=15)
         assert np.abs(np.frombuffer(ulaw_to_pcm16(uplink), "<i2").astype(int)).max() < 9000, "the wrong law"
@@ -178,6 +180,18 @@ async def test_telnyxs_linear_samples_go_in_the_order_of_the_settings() -> None:
         side.says(tone_ulaw(200, 700))
         await until(lambda: call.player.counters.played >= 200 * MS)
         assert loudest_hz(heard(call)) == pytest.approx(700, abs=15)
+
+
+async def test_what_telnyx_complains_about_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    error = {"code": 100004, "title": "invalid_media", "detail": "…"}
+    async with carrier_bed() as bed:
+        call, side = await bed.dial(url_of(bed, "telnyx"))
+        before = side.leg._intake.messages
+        call._send(json.dumps({"event": "error", "stream_id": "s", "payload": error}))
+        await until(lambda: side.leg._intake.messages > before + 1)
+        assert not side.leg.over
+    assert "stream_peer_complains          call_id=" in (logged := capsys.readouterr().out)
+    assert "what='100004 invalid_media'" in logged
 
 
 @pytest.mark.parametrize("kind", KINDS)

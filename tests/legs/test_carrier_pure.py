@@ -330,7 +330,7 @@ def test_half_a_sample_is_a_fault() -> None:
         assert peer.receive(said("media", media={"payload": "AQID"})) == Fault("half a sample of audio")
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(way_ms=st.integers(0, 150), buffer_ms=st.integers(0, 120), odd=st.integers(0, 19))
 def test_an_answered_clear_tells_how_far_away_the_carrier_is(way_ms: int, buffer_ms: int, odd: int) -> None:
     """For Plivo and Vonage, which may leave a mark before any audio unanswered."""
