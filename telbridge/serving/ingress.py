@@ -16,7 +16,9 @@ from telbridge.config import ConfigError, ConfigErrors, Settings
 from telbridge.legs.streams.clock import StreamClock
 from telbridge.legs.streams.door import Door, Terms
 from telbridge.legs.streams.leg import StreamLeg
+from telbridge.serving.carriers import carriers_of
 from telbridge.serving.ingress_address import Addresses
+from telbridge.serving.ingress_carrier import CarrierIngress
 from telbridge.serving.ingress_doorkeeper import Doorkeeper, connections_of
 from telbridge.serving.ingress_generic import GenericIngress
 from telbridge.serving.ingress_limits import Throttle
@@ -59,6 +61,7 @@ class Ingress:
         self._addresses = Addresses(settings.http.public_url, settings.http.trusted_proxies)
         self._tokens = self._twilio_tokens()
         self._twilio_rest = self._rest()
+        self._carriers = carriers_of(settings, environ)
         token = settings.generic.token
         self._generic_token = None if token is None else self._secret(token, "generic.token")
         self._ticking: StreamClock | None = None
@@ -163,6 +166,19 @@ class Ingress:
                 log=self._log,
             ).routes()
         )
+        for carrier in self._carriers:
+            application.add_routes(
+                CarrierIngress(
+                    carrier,
+                    addresses=self._addresses,
+                    door=door,
+                    has_room=self._has_room,
+                    welcome=self._welcome,
+                    legs=self._legs,
+                    clock=self._clock,
+                    log=self._log,
+                ).routes()
+            )
         application.add_routes(
             GenericIngress(
                 token=self._generic_token,

@@ -37,7 +37,14 @@ class Told:
     what: str
 
 
-Order = Audio | Mark | Clear | Told
+@dataclass(frozen=True, slots=True)
+class Pressed:
+    """Keys towards the caller."""
+
+    digits: str
+
+
+Order = Audio | Mark | Clear | Told | Pressed
 
 
 class Dialect(Protocol):
@@ -53,7 +60,11 @@ class Dialect(Protocol):
     def mark(self, name: str) -> Message:
         """A mark comes back."""
 
-    def stop(self) -> Message: ...
+    def cleared(self, marks: list[str]) -> list[Message]:
+        """What is said to a clear that threw away these marks."""
+
+    def stop(self) -> Message | None:
+        """None: this carrier just closes."""
 
     def receive(self, message: Message) -> Order: ...
 
@@ -92,6 +103,9 @@ class TwilioDialect:
 
     def mark(self, name: str) -> Message:
         return self._numbered("mark", mark={"name": name})
+
+    def cleared(self, marks: list[str]) -> list[Message]:
+        return [self.mark(name) for name in marks]
 
     def stop(self) -> Message:
         return self._numbered("stop", stop={"accountSid": self._account, "callSid": self._call})
@@ -137,6 +151,9 @@ class GenericDialect:
 
     def mark(self, name: str) -> Message:
         return _typed("mark", mark=name)
+
+    def cleared(self, marks: list[str]) -> list[Message]:
+        return [self.mark(name) for name in marks]
 
     def stop(self) -> Message:
         return _typed("stop")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Final
 from urllib.parse import urlsplit
@@ -13,6 +14,8 @@ import aiohttp
 
 from telbridge.caller.pacer import Pacer
 from telbridge.caller.streams.call import OnTrace, StreamCall
+from telbridge.caller.streams.carriers import CarrierSide, Request, ask
+from telbridge.caller.streams.carriers import webhook_url as carrier_webhook_url
 from telbridge.caller.streams.dialects import Dialect, GenericDialect, TwilioDialect
 from telbridge.caller.streams.line import DialEnd, TwilioLine
 from telbridge.caller.streams.twiml import Dial, Stream
@@ -39,17 +42,21 @@ class StreamPhone:
         self,
         *,
         account: Account | None = None,
+        sides: Mapping[str, CarrierSide] | None = None,
         keep: bool = True,
         phases: int = 8,
         on_dial: Callable[[Dial], Awaitable[DialEnd]] | None = None,
     ) -> None:
-        """`on_dial`: what becomes of those whom the bridge has dialled; by default they answer."""
+        """`account`: Twilio's. `sides`: other carriers, by the name before `+ws://`. `on_dial`: what becomes
+        of those whom the bridge has dialled; by default they answer."""
         self._on_dial = on_dial or _answers
+        self.sides = dict(sides or {})
         self.account = account or Account(TEST_ACCOUNT, "")
         self._keep, self._phases = keep, phases
         self._calls: set[StreamCall] = set()
         self._lines: list[TwilioLine] = []
         self._webhooks: dict[StreamCall, tuple[str, dict[str, str]]] = {}
+        self._statuses: dict[StreamCall, Callable[[str], Request]] = {}
 
     async def __aenter__(self) -> StreamPhone:
         self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
@@ -74,10 +81,13 @@ class StreamPhone:
         called: str = CALLED,
         on_trace: OnTrace | None = None,
     ) -> StreamCall:
-        """`twilio+ws://…` asks the webhook first; `ws://…` speaks the generic protocol. Refusal if the bridge
-        does not take it, ValueError for another scheme."""
+        """`twilio+ws://…` and other carriers ask the webhook first; `ws://…` speaks the generic protocol.
+        Refusal if the bridge does not take it, ValueError for another scheme."""
         if url.startswith("twilio+"):
             return await self._twilio(url, caller, called, on_trace)
+        name = url.partition("+")[0]
+        if name in self.sides:
+            return await self._carrier(name, url, caller, called, on_trace)
         if urlsplit(url).scheme not in ("ws", "wss"):
             raise ValueError(f"{url!r}: expected twilio+ws://HOST:PORT/twilio/stream or ws://HOST:PORT/…")
         dialect = GenericDialect(new_sid("call-"), {"from": caller, "to": called})
@@ -106,9 +116,27 @@ class StreamPhone:
         """The call at Twilio that this stream belongs to; None for a stream of its own."""
         return next((line for line in self._lines if call in line.streams), None)
 
+    async def _carrier(
+        self, name: str, url: str, caller: str, called: str, on_trace: OnTrace | None
+    ) -> StreamCall:
+        trace, side = on_trace or (lambda *_: None), self.sides[name]
+        voice, status = (carrier_webhook_url(url, name, what) for what in ("voice", "status"))
+        call_id = str(uuid.uuid4())
+        request = side.voice(voice, call_id, caller, called)
+        trace(time.monotonic_ns(), "->", f"{request.method} {urlsplit(voice).path}")
+        answer = await ask(self._http, request)
+        stream_url, dialect = side.connected(answer, call_id, caller, called)
+        trace(time.monotonic_ns(), "<-", f"answer of {len(answer)} characters")
+        call = await self._open(stream_url, {}, dialect, on_trace)
+        self._statuses[call] = lambda what: side.status(status, call_id, what)
+        return call
+
     async def tell_status(self, call: StreamCall, status: str = "completed", **news: str) -> None:
         """The status callback, `/status` beside `/voice`, and what it tells besides. Refusal if it is not
         taken."""
+        if call in self._statuses:
+            await ask(self._http, self._statuses[call](status))
+            return
         voice, form = self._webhooks[call]
         url = voice.removesuffix("voice") + "status"
         await post(self._http, self.account, url, {**form, "CallStatus": status, **news})

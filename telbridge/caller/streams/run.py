@@ -19,11 +19,14 @@ from telbridge.caller.run import CallOptions, Ladder, OnEvent, prepare
 from telbridge.caller.streams.call import StreamCall
 from telbridge.caller.streams.line import DialEnd, TwilioLine
 from telbridge.caller.streams.phone import TEST_ACCOUNT, StreamPhone
+from telbridge.caller.streams.sides import sides_of
 from telbridge.caller.streams.twiml import Dial
 from telbridge.caller.streams.webhook import Account, Refusal
 from telbridge.caller.timeline import by_timestamp
 
-SCHEMES: Final = ("twilio+ws:", "twilio+wss:", "twilio+http:", "twilio+https:", "ws:", "wss:")
+_CARRIERS: Final = ("twilio", *sides_of({}))
+_SECURE_OR_NOT: Final = ("ws:", "wss:", "http:", "https:")
+SCHEMES: Final = (*(f"{name}+{each}" for name in _CARRIERS for each in _SECURE_OR_NOT), "ws:", "wss:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +97,9 @@ def is_stream(uri: str) -> bool:
 async def run_stream_call(
     options: CallOptions, on_event: OnEvent | None = None, environ: Mapping[str, str] = os.environ
 ) -> StreamReport:
-    """Call, talk, hang up, tell. TWILIO_AUTH_TOKEN signs, TWILIO_ACCOUNT_SID is whose call it is. A call that
-    is refused is a report too; errors are those of the options: ValueError, OSError."""
+    """Call, talk, hang up, tell. TWILIO_AUTH_TOKEN signs, TWILIO_ACCOUNT_SID is whose call it is; for other
+    carriers see `sides_of`. A call that is refused is a report too; errors are those of the options:
+    ValueError, OSError."""
     steps = [await prepare(step, options.synthesize) for step in options.script]
     account = Account(environ.get("TWILIO_ACCOUNT_SID", TEST_ACCOUNT), environ.get("TWILIO_AUTH_TOKEN", ""))
     ladder = Ladder(on_event)
@@ -103,7 +107,7 @@ async def run_stream_call(
     async def dialled(_dial: Dial) -> DialEnd:
         return DialEnd(options.dial_ends, talk_s=1.0)
 
-    async with StreamPhone(account=account, keep=True, on_dial=dialled) as phone:
+    async with StreamPhone(account=account, sides=sides_of(environ), keep=True, on_dial=dialled) as phone:
         started_ns = ladder.start()
         try:
             first = await phone.call(options.uri, on_trace=ladder.add)

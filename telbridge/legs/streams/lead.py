@@ -48,6 +48,7 @@ class Lead:
         """Of the present stretch of speech: by how much late marks have moved its end."""
         self._base_ns: int | None = None
         self._round_trip_ns: int | None = None
+        self._clear_sent_ns: int | None = None
         self._marks: deque[_Mark] = deque()
         self._numbers = 0
         self._marked_ns = 0
@@ -109,6 +110,18 @@ class Lead:
         self._folded_ns = 0
         self._marks.clear()
         return unplayed_ns
+
+    def clear_sent(self, now_ns: int) -> None:
+        """A clear is on its way."""
+        self._clear_sent_ns = now_ns
+
+    def clear_answered(self, now_ns: int) -> None:
+        """The peer has obeyed it, at once: the round trip, for peers that leave a mark before any audio
+        unanswered."""
+        if self._clear_sent_ns is None:
+            return
+        took_ns, self._clear_sent_ns = now_ns - self._clear_sent_ns, None
+        self._round_trip_ns = min(took_ns, self._round_trip_ns or took_ns)
 
     # ------------------------------------------------------------ what we know
 

@@ -12,7 +12,6 @@ from telbridge.audio.formats import AudioFormat
 from telbridge.call.events import (
     CallFacts,
     Dtmf,
-    DtmfFailed,
     Ending,
     LegAnswered,
     LegEnded,
@@ -22,8 +21,11 @@ from telbridge.call.events import (
 )
 from telbridge.call.ports import Media
 from telbridge.legs.streams.intake import Intake
+from telbridge.legs.streams.keys_out import KeysOut
 from telbridge.legs.streams.lead import Lead
 from telbridge.legs.streams.peer import (
+    Cleared,
+    Complained,
     Fault,
     Flow,
     Ignored,
@@ -131,6 +133,7 @@ class StreamLeg:
         self._silent_until_ns = 0
         self._next_check_ns = 0
         self._ending: tuple[Ending, str] = (Ending.AGENT_HUNG_UP, "")
+        self._keys = KeysOut(parts.peer.key, self._say, self._emit, parts.clock)
 
     # ---------------------------------------------------------------- call.ports.Leg
 
@@ -158,6 +161,8 @@ class StreamLeg:
         now_ns = self._clock()
         if self._peer.traits.answers_idle_mark:
             self._mark(now_ns)
+        elif self._peer.traits.answers_clear:
+            self._clear(now_ns)
         self._emit(LegAnswered(now_ns))
 
     def reject(self, status: int, *, retry_after_s: int | None = None) -> None:
@@ -180,7 +185,8 @@ class StreamLeg:
         self._transfer.begin(wish, now_ns)
 
     def send_dtmf(self, digits: str, *, tone_ms: int, gap_ms: int) -> None:
-        self._emit(DtmfFailed(self._clock(), "a media stream carries no keys to the caller"))
+        if self._state is not _State.OVER:
+            self._keys.send(digits, tone_ms=tone_ms, gap_ms=gap_ms)
 
     def hang_up(self) -> None:
         """After the last words: what the carrier holds is played first, within reason."""
@@ -199,8 +205,9 @@ class StreamLeg:
     def flush(self) -> int:
         if self._state not in (_State.TALKING, _State.PARTING) or not self._lead.outstanding:
             return 0
-        self._say(self._peer.clear())
-        unplayed_ns = self._lead.cleared(self._clock()) - self._silent_ns
+        now_ns = self._clock()
+        self._clear(now_ns)
+        unplayed_ns = self._lead.cleared(now_ns) - self._silent_ns
         return max(0, unplayed_ns) // 1_000_000
 
     def quality(self) -> LegQuality | None:
@@ -250,6 +257,8 @@ class StreamLeg:
                 self._on_mark(name, now_ns)
             case Key(digit, duration_ms):
                 self._emit(Dtmf(digit, "stream", duration_ms, now_ns))
+            case Cleared():
+                self._lead.clear_answered(now_ns)
             case Flow(stopped):
                 self._lead.stopped = stopped
             case Stopped(detail):
@@ -258,6 +267,8 @@ class StreamLeg:
                 self.fault(reason)
             case Started():
                 self.fault("started twice")
+            case Complained(what):
+                self._log.warning("stream_peer_complains", what=what)
             case Ignored(kind):
                 self._log.debug("stream_message_ignored", kind=kind)
             case bytes():
@@ -299,6 +310,7 @@ class StreamLeg:
             return
         was_away = self._state is _State.AWAY
         self._state = _State.OVER
+        self._keys.stop()
         reason = detail or ending.value.replace("_", " ")
         if ending is not Ending.CALLER_HUNG_UP:
             self._say(self._peer.goodbye(reason))
@@ -460,6 +472,10 @@ class StreamLeg:
     def _mark(self, now_ns: int) -> None:
         if (number := self._lead.mark(now_ns)) is not None:
             self._say(self._peer.mark(str(number)))
+
+    def _clear(self, now_ns: int) -> None:
+        self._say(self._peer.clear())
+        self._lead.clear_sent(now_ns)
 
     def _on_mark(self, name: str, now_ns: int) -> None:
         if name.isascii() and name.isdigit() and len(name) < 16:

@@ -6,6 +6,10 @@ from typing import Final
 
 from telbridge.legs.streams.generic import GENERIC
 from telbridge.legs.streams.peer import PeerTraits
+from telbridge.legs.streams.plivo import PLIVO
+from telbridge.legs.streams.signalwire import SIGNALWIRE
+from telbridge.legs.streams.telnyx import TELNYX
 from telbridge.legs.streams.twilio import TWILIO
+from telbridge.legs.streams.vonage import VONAGE
 
-PEERS: Final[tuple[PeerTraits, ...]] = (TWILIO, GENERIC)
+PEERS: Final[tuple[PeerTraits, ...]] = (TWILIO, TELNYX, PLIVO, SIGNALWIRE, VONAGE, GENERIC)

@@ -166,6 +166,10 @@ class TwilioPeer:
     def clear(self) -> Message | None:
         return self._message("clear")
 
+    def key(self, digit: str) -> Message | None:
+        """None: Twilio's streams cannot carry keys."""
+        return None
+
     def goodbye(self, reason: str) -> Message | None:
         """None: Twilio takes nothing but media, mark and clear (its warning 31951)."""
         return None
