@@ -355,6 +355,8 @@ class StreamLeg:
         self._peer, self._wire = peer, wire
         self._lead = Lead(self._lead_ms, marks=peer.answers_marks)
         self._intake = Intake(format, now_ns, self._media_timeout_s)
+        self._keys.stop()
+        self._keys = KeysOut(peer.key, self._say, self._emit, self._clock)
         self._silent_ns = 0
         # At once: the call throws away what has become stale before any of it is sent.
         for event in self._transfer.returned(now_ns):
