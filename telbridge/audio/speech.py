@@ -22,10 +22,14 @@ GAP_FRAMES: Final = 2
 """So many quiet ones in a row interrupt them."""
 HANG_NS: Final = 200_000_000
 """Quiet for so long, speech has ended. Inside a word there are pauses of up to 150 ms."""
-LOUD, SOFT = 3.0, 2.0
+LOUD, SOFT = 2.5, 1.6
 """Over the noise floor, to begin and to go on: 9.5 and 6 dB."""
 LEAST_LOUD, LEAST_SOFT = 80.0, 50.0
 """Of 32767, -52 and -56 dBFS: below, nobody speaks, however quiet the line."""
+RANGE: Final = 30.0
+"""Below the loudest speech of the last seconds, 30 dB: what is softer is breath, or somebody else."""
+FADES: Final = 0.97
+"""The loudest speech is forgotten by so much each block: half of it in five seconds."""
 BLOCK_FRAMES: Final = 12
 BLOCKS: Final = 8
 """The floor is the quietest frame of the last BLOCKS * BLOCK_FRAMES, two seconds: people pause more often."""
@@ -63,6 +67,7 @@ class SpeechMeter:
         self._lows: deque[int] = deque(maxlen=BLOCKS)
         self._low = 32_768
         self._in_block = 0
+        self._speech = 0.0
         self._strong = self._gap = 0
         self._run_ns = 0
         self._running = False
@@ -77,7 +82,7 @@ class SpeechMeter:
             return self._step(audio[:size], now_ns) if size else False
         before = self.speaking
         for start in range(0, size, frame):
-            piece = audio[start : start + frame]
+            piece = audio[start : min(start + frame, size)]
             behind_ns = (size - start - len(piece)) * self._frame_ns // frame
             self._step(piece, now_ns - behind_ns)
         return self.speaking != before
@@ -111,6 +116,8 @@ class SpeechMeter:
 
     def _sound(self, level: int, now_ns: int) -> bool:
         if self.speaking:
+            if level > self._speech:
+                self._speech = level
             if self._gap == 0:
                 self.last_voiced_ns = now_ns
             self._gap = 0  # A lone sound after a pause is a click, unless another one follows.
@@ -143,8 +150,11 @@ class SpeechMeter:
     def _end_block(self) -> None:
         self._lows.append(self._low)
         self._low, self._in_block = 32_768, 0
+        self._speech *= FADES
         self._set_floor()
 
     def _set_floor(self) -> None:
         floor = min(self._low, *self._lows) if self._lows else self._low
-        self._loud, self._soft = max(LEAST_LOUD, LOUD * floor), max(LEAST_SOFT, SOFT * floor)
+        breath = self._speech / RANGE
+        self._loud = max(LEAST_LOUD, LOUD * floor, 1.5 * breath)
+        self._soft = max(LEAST_SOFT, SOFT * floor, breath)

@@ -21,8 +21,8 @@ STILL_SPEAKING_NS: Final = 100_000_000
 """Since the last voiced frame: a pause within a word is no end."""
 MISSED_NS: Final = 1_500_000_000
 """Both are heard for so long, and no event came: an interruption that nobody noticed."""
-ONSET_WITHIN_NS: Final = 2_000_000_000
-"""Speech that began earlier is not what the API's event was about."""
+QUICKER_NS: Final = 60_000_000
+"""Speech that begins so long after an API's event may still be what it heard: it looks at shorter pieces."""
 
 
 @dataclass(slots=True)
@@ -162,6 +162,7 @@ class TurnBook:
         self._caller_heard_ns: int | None = None
         self._overlap_ns: int | None = None
         self._begun_over: tuple[Turn, int] | None = None
+        self._unexplained: tuple[Interruption, int | None] | None = None
 
     def _ms(self, at_ns: int) -> float:
         return (at_ns - self._started_ns) / 1e6
@@ -265,7 +266,7 @@ class TurnBook:
                     discarded_ms=sum(fate.discarded_ms for fate in heard),
                 )
                 self._caller_heard_ns = at_ns
-                self._note_onset(turn.interruption, at_ns)
+                self._explain(turn.interruption, at_ns)
                 return
 
     # ------------------------------------------------------------ what our own meter tells
@@ -282,8 +283,10 @@ class TurnBook:
         assert onset_ns is not None
         if self._sounding_ns is not None:
             self._overlap_ns = max(onset_ns, self._sounding_ns)
-        if self._stopping is not None:  # The API was quicker.
-            self._note_onset(self._stopping, onset_ns)
+        if self._unexplained is not None:
+            (cut, sounding_ns), self._unexplained = self._unexplained, None
+            if onset_ns <= self._started_ns + cut.at_ms * 1e6 + QUICKER_NS:
+                self._note_onset(cut, onset_ns, sounding_ns)
 
     def _voice_ended(self) -> None:
         ended_ns = self._voice.last_voiced_ns
@@ -316,14 +319,19 @@ class TurnBook:
             self._told += 1
             self._over(self.turns[self._told - 1])
 
-    def _note_onset(self, interruption: Interruption, at_ns: int) -> None:
+    def _explain(self, cut: Interruption, at_ns: int) -> None:
+        """Which of the caller's words did it? An API may notice them before our meter is sure."""
+        onset_ns, voiced_ns, sounding_ns = self._voice.onset_ns, self._voice.last_voiced_ns, self._sounding_ns
+        spoke = voiced_ns is not None and voiced_ns >= (sounding_ns or at_ns)
+        if onset_ns is not None and (self._voice.speaking or spoke):
+            self._note_onset(cut, onset_ns, sounding_ns)
+            self._unexplained = None
+        else:
+            self._unexplained = cut, sounding_ns
+
+    def _note_onset(self, cut: Interruption, onset_ns: int, sounding_ns: int | None) -> None:
         """Speech cannot interrupt before there is something to interrupt."""
-        onset_ns, ended_ns = self._voice.onset_ns, self._voice.last_voiced_ns
-        if onset_ns is None or ended_ns is None or at_ns - ended_ns > ONSET_WITHIN_NS:
-            return
-        if self._sounding_ns is not None:
-            onset_ns = max(onset_ns, self._sounding_ns)
-        interruption.onset_ms = min(self._ms(onset_ns), interruption.at_ms)
+        cut.onset_ms = min(self._ms(max(onset_ns, sounding_ns or onset_ns)), cut.at_ms)
 
     def _end_overlap(self, at_ns: int) -> None:
         overlap_ns, self._overlap_ns = self._overlap_ns, None
