@@ -387,7 +387,9 @@ class Call:
         self._tell("agent_ready")
 
     def _note_ready(self, seat: Seat, at_ns: int) -> None:
-        self._observer.session_ready(seat.agent, (at_ns - seat.asked_ns) / 1e6)
+        connected_ns = seat.session.connected_ns or seat.asked_ns
+        connect_ms, configure_ms = (connected_ns - seat.asked_ns) / 1e6, (at_ns - connected_ns) / 1e6
+        self._observer.session_ready(seat.agent, connect_ms, configure_ms)
 
     def _note_talking(self) -> None:
         answered = self._answered_ns is not None

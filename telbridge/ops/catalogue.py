@@ -43,294 +43,321 @@ class Metric:
         return f"telbridge_{self.name}" + ("_total" if self.kind == "counter" else "")
 
 
-def _counter(name: str, help: str, *labels: str) -> Metric:
-    return Metric(name, "counter", help, labels)
+class _Section:
+    """Metrics that belong together, in their order."""
+
+    def __init__(self, title: str) -> None:
+        self.title: Final = title
+        self.metrics: Final[list[Metric]] = []
+
+    def counter(self, name: str, labels: str, help: str) -> Metric:
+        return self._add(Metric(name, "counter", help, tuple(labels.split())))
+
+    def gauge(self, name: str, labels: str, help: str) -> Metric:
+        return self._add(Metric(name, "gauge", help, tuple(labels.split())))
+
+    def histogram(self, name: str, labels: str, buckets: tuple[float, ...], help: str) -> Metric:
+        return self._add(Metric(name, "histogram", help, tuple(labels.split()), buckets))
+
+    def _add(self, metric: Metric) -> Metric:
+        self.metrics.append(metric)
+        return metric
 
 
-def _gauge(name: str, help: str, *labels: str) -> Metric:
-    return Metric(name, "gauge", help, labels)
-
-
-def _histogram(name: str, help: str, buckets: tuple[float, ...], *labels: str) -> Metric:
-    return Metric(name, "histogram", help, labels, buckets)
-
-
-# ---------------------------------------------------------------- calls
-
-CALLS_OFFERED: Final = _counter(
-    "calls_offered", "Calls that came, answered or not, without those of strangers.", "ingress", "trunk"
+_calls = _Section("Calls")
+CALLS_OFFERED: Final = _calls.counter(
+    "calls_offered",
+    "ingress trunk",
+    "Calls that came, answered or not, without those of strangers.",
 )
-CALLS_REJECTED: Final = _counter(
-    "calls_rejected", "Calls that were refused before an answer.", "ingress", "reason"
+CALLS_REJECTED: Final = _calls.counter(
+    "calls_rejected",
+    "ingress reason",
+    "Calls that were refused before an answer.",
 )
-CALLS_ANSWERED: Final = _counter(
-    "calls_answered", "Calls that were answered.", "ingress", "trunk", "dialplan", "agent"
+CALLS_ANSWERED: Final = _calls.counter(
+    "calls_answered",
+    "ingress trunk dialplan agent",
+    "Calls that were answered.",
 )
-CALLS_ENDED: Final = _counter(
+CALLS_ENDED: Final = _calls.counter(
     "calls_ended",
+    "ingress trunk dialplan agent ending",
     "Calls that are over, by cause (`ending` of the record).",
-    "ingress",
-    "trunk",
-    "dialplan",
-    "agent",
-    "ending",
 )
-CALLS_LIVE: Final = _gauge("calls_live", "Calls that ring or talk now.", "ingress")
-CALL_SECONDS: Final = _histogram(
-    "call_duration_seconds", "The call arrives -> it is over.", CALL_S, "ingress", "dialplan", "agent"
+CALLS_LIVE: Final = _calls.gauge("calls_live", "ingress", "Calls that ring or talk now.")
+CALL_SECONDS: Final = _calls.histogram(
+    "call_duration_seconds",
+    "ingress dialplan agent",
+    CALL_S,
+    "The call arrives -> it is over.",
 )
-DTMF: Final = _counter("dtmf_digits", "Keys that callers pressed.", "ingress", "method")
+DTMF: Final = _calls.counter("dtmf_digits", "ingress method", "Keys that callers pressed.")
 
-# ---------------------------------------------------------------- latency
-
-TURN_GAP: Final = _histogram(
+_latency = _Section("Latency")
+TURN_GAP: Final = _latency.histogram(
     "turn_gap_seconds",
+    "ingress agent",
+    ANSWER_S,
     "The caller's last voiced frame arrives -> the first agent frame of the answer is on the wire.",
-    ANSWER_S,
-    "ingress",
-    "agent",
 )
-TURN_UPLINK: Final = _histogram(
+TURN_UPLINK: Final = _latency.histogram(
     "turn_uplink_seconds",
+    "ingress agent",
+    BRIDGE_S,
     "The caller's last voiced frame arrives -> it is handed to the agent's WebSocket.",
-    BRIDGE_S,
-    "ingress",
-    "agent",
 )
-TURN_END_OF_TURN: Final = _histogram(
+TURN_END_OF_TURN: Final = _latency.histogram(
     "turn_end_of_turn_seconds",
-    "The caller's last voiced frame is handed to the agent's WebSocket -> the API tells that the turn is "
-    "over.",
+    "ingress agent",
     ANSWER_S,
-    "ingress",
-    "agent",
+    "The caller's last voiced frame is handed to the agent's WebSocket -> the API tells that the turn "
+    "is over.",
 )
-TURN_FIRST_AUDIO: Final = _histogram(
+TURN_FIRST_AUDIO: Final = _latency.histogram(
     "turn_first_audio_seconds",
-    "The API tells that the caller's turn is over -> first audio of the answer comes from the API. Of an API "
-    "that does not tell, from the last voiced frame on.",
+    "ingress agent",
     ANSWER_S,
-    "ingress",
-    "agent",
+    "The API tells that the caller's turn is over -> first audio of the answer comes from the API. Of "
+    "an API that does not tell, from the last voiced frame on.",
 )
-TURN_DOWNLINK: Final = _histogram(
+TURN_DOWNLINK: Final = _latency.histogram(
     "turn_downlink_seconds",
+    "ingress agent",
+    BRIDGE_S,
     "First audio of the answer comes from the API -> the tick at which the leg takes its first frame.",
-    BRIDGE_S,
-    "ingress",
-    "agent",
 )
-TURN_WIRE: Final = _histogram(
+TURN_WIRE: Final = _latency.histogram(
     "turn_wire_seconds",
+    "ingress agent",
+    BRIDGE_S,
     "The tick at which the leg takes the first frame of the answer -> that frame is handed over to be sent.",
-    BRIDGE_S,
-    "ingress",
-    "agent",
 )
-BRIDGE: Final = _histogram(
+BRIDGE: Final = _latency.histogram(
     "bridge_latency_seconds",
-    "What we add to each turn; up: the caller's last voiced frame arrives -> it is handed to the agent's "
-    "WebSocket; down: first audio of the answer comes from the API -> its first frame is on the wire.",
+    "ingress direction",
     BRIDGE_S,
-    "ingress",
-    "direction",
+    "What we add to each turn; up: the caller's last voiced frame arrives -> it is handed to the "
+    "agent's WebSocket; down: first audio of the answer comes from the API -> its first frame is on the "
+    "wire.",
 )
-ANSWER_TO_AUDIO: Final = _histogram(
+ANSWER_TO_AUDIO: Final = _latency.histogram(
     "answer_to_audio_seconds",
-    "The answer is acknowledged and media can flow -> the first frame with speech is on the wire, "
-    "the agent's or our own.",
+    "ingress agent",
     ANSWER_S,
-    "ingress",
-    "agent",
+    "The answer is acknowledged and media can flow -> the first frame with speech is on the wire, the "
+    "agent's or our own.",
 )
-SESSION_READY: Final = _histogram(
-    "session_ready_seconds",
-    "A session is asked for -> its API acknowledged the configuration.",
+SESSION_CONNECT: Final = _latency.histogram(
+    "session_connect_seconds",
+    "agent",
     SETUP_S,
-    "agent",
+    "A session is asked for -> its WebSocket is open, with whatever HTTP its API wants before.",
 )
-TOOL: Final = _histogram(
+SESSION_CONFIGURE: Final = _latency.histogram(
+    "session_configure_seconds",
+    "agent",
+    SETUP_S,
+    "A session's WebSocket is open -> its API acknowledged the configuration.",
+)
+TOOL: Final = _latency.histogram(
     "tool_call_seconds",
+    "agent",
+    OUTSIDE_S,
     "The agent asks for a tool -> its result is handed to the agent's WebSocket.",
-    OUTSIDE_S,
-    "agent",
 )
-SERVER_LATENCY: Final = _histogram(
+SERVER_LATENCY: Final = _latency.histogram(
     "server_latency_seconds",
-    "What an API reports of its own share in a turn; its clock points are its own.",
+    "agent figure",
     ANSWER_S,
-    "agent",
-    "figure",
+    "What an API reports of its own share in a turn; its clock points are its own.",
 )
 
-# ---------------------------------------------------------------- interruptions
-
-BARGE_INS: Final = _counter(
+_cuts = _Section("Interruptions")
+BARGE_INS: Final = _cuts.counter(
     "barge_ins",
+    "ingress agent by",
     "The agent was heard and was cut; by: api, or local (a key, a dialplan).",
-    "ingress",
-    "agent",
-    "by",
 )
-BARGE_IN_DETECT: Final = _histogram(
+BARGE_IN_DETECT: Final = _cuts.histogram(
     "barge_in_detect_seconds",
+    "ingress agent",
+    TALK_S,
     "The first voiced frame of the caller arrives while the agent is heard -> the API's event comes.",
-    TALK_S,
-    "ingress",
-    "agent",
 )
-BARGE_IN_STOP: Final = _histogram(
+BARGE_IN_STOP: Final = _cuts.histogram(
     "barge_in_stop_seconds",
+    "ingress agent",
+    TALK_S,
     "The event that cuts the agent comes -> the last agent frame is handed to the leg.",
-    TALK_S,
-    "ingress",
-    "agent",
 )
-TALK_OVER: Final = _histogram(
+TALK_OVER: Final = _cuts.histogram(
     "talk_over_seconds",
-    "The first voiced frame of the caller arrives while the agent is heard -> the last agent frame is handed "
-    "to the leg.",
+    "ingress agent",
     TALK_S,
-    "ingress",
-    "agent",
+    "The first voiced frame of the caller arrives while the agent is heard -> the last agent frame is "
+    "handed to the leg.",
 )
-DISCARDED: Final = _counter(
+DISCARDED: Final = _cuts.counter(
     "agent_audio_discarded_seconds",
+    "ingress agent",
     "Agent audio that was thrown away unheard at interruptions.",
-    "ingress",
-    "agent",
 )
-HEARD: Final = _counter(
-    "agent_audio_heard_seconds", "Agent audio that was handed to the leg.", "ingress", "agent"
+HEARD: Final = _cuts.counter(
+    "agent_audio_heard_seconds",
+    "ingress agent",
+    "Agent audio that was handed to the leg.",
 )
-FALSE_BARGE_INS: Final = _counter(
+FALSE_BARGE_INS: Final = _cuts.counter(
     "barge_ins_false",
+    "ingress agent",
     "Barge-ins after which the API sent no transcript of the caller, in calls in which it sends some.",
-    "ingress",
-    "agent",
 )
-AGENT_INTERRUPTIONS: Final = _counter(
+AGENT_INTERRUPTIONS: Final = _cuts.counter(
     "agent_interruptions",
+    "ingress agent",
     "Answers that began while the caller spoke, who went on for 0.3 s and more.",
-    "ingress",
-    "agent",
 )
-MISSED_BARGE_INS: Final = _counter(
+MISSED_BARGE_INS: Final = _cuts.counter(
     "barge_ins_missed",
+    "ingress agent",
     "Caller and agent were heard together for 1.5 s and more, and no event came.",
-    "ingress",
+)
+
+_audio = _Section("Audio")
+UNDERRUNS: Final = _audio.counter(
+    "playout_underruns",
+    "ingress agent",
+    "Silences inside agent speech because it came too slowly.",
+)
+UNDERRUN_SECONDS: Final = _audio.counter(
+    "playout_underrun_seconds",
+    "ingress agent",
+    "Their length, all together.",
+)
+PLAYOUT_DEPTH: Final = _audio.histogram(
+    "playout_depth_seconds",
+    "ingress agent",
+    SPEECH_S,
+    "Most agent speech that waited in a call.",
+)
+UPLINK_DROPPED: Final = _audio.counter(
+    "uplink_dropped_seconds",
     "agent",
+    "Caller audio thrown away because the agent's network fell behind.",
 )
-
-# ---------------------------------------------------------------- audio
-
-UNDERRUNS: Final = _counter(
-    "playout_underruns", "Silences inside agent speech because it came too slowly.", "ingress", "agent"
+RTP_PACKETS: Final = _audio.counter(
+    "rtp_packets",
+    "ingress direction",
+    "RTP packets, or audio messages of a media stream.",
 )
-UNDERRUN_SECONDS: Final = _counter(
-    "playout_underrun_seconds", "Their length, all together.", "ingress", "agent"
+RTP_LOST: Final = _audio.counter(
+    "rtp_packets_lost",
+    "ingress direction",
+    "Of these, lost; sent ones by the peer's report (RFC 3550).",
 )
-PLAYOUT_DEPTH: Final = _histogram(
-    "playout_depth_seconds", "Most agent speech that waited in a call.", SPEECH_S, "ingress", "agent"
+RTP_LATE: Final = _audio.counter(
+    "rtp_packets_discarded",
+    "ingress",
+    "Received too late or in vain for the jitter buffer.",
 )
-UPLINK_DROPPED: Final = _counter(
-    "uplink_dropped_seconds", "Caller audio thrown away because the agent's network fell behind.", "agent"
+RTP_LOSS: Final = _audio.histogram(
+    "rtp_loss_ratio",
+    "ingress trunk direction",
+    LOSS,
+    "Part of a call's packets that was lost.",
 )
-RTP_PACKETS: Final = _counter(
-    "rtp_packets", "RTP packets, or audio messages of a media stream.", "ingress", "direction"
-)
-RTP_LOST: Final = _counter(
-    "rtp_packets_lost", "Of these, lost; sent ones by the peer's report (RFC 3550).", "ingress", "direction"
-)
-RTP_LATE: Final = _counter(
-    "rtp_packets_discarded", "Received too late or in vain for the jitter buffer.", "ingress"
-)
-RTP_LOSS: Final = _histogram(
-    "rtp_loss_ratio", "Part of a call's packets that was lost.", LOSS, "ingress", "trunk", "direction"
-)
-RTP_JITTER: Final = _histogram(
+RTP_JITTER: Final = _audio.histogram(
     "rtp_jitter_seconds",
+    "ingress trunk direction",
+    BRIDGE_S,
     "Interarrival jitter at the end of a call (RFC 3550 section 6.4.1).",
-    BRIDGE_S,
-    "ingress",
-    "trunk",
-    "direction",
 )
-RTP_RTT: Final = _histogram(
+RTP_RTT: Final = _audio.histogram(
     "rtp_round_trip_seconds",
-    "Round trip to the peer (RTCP; media streams: a mark).",
+    "ingress trunk",
     BRIDGE_S,
-    "ingress",
-    "trunk",
+    "Round trip to the peer (RTCP; media streams: a mark).",
 )
-CALLER_SECONDS: Final = _counter(
+RTP_REORDERED: Final = _audio.counter(
+    "rtp_packets_reordered",
+    "ingress",
+    "Received RTP packets that came out of order.",
+)
+JITTER_BUFFER: Final = _audio.histogram(
+    "jitter_buffer_delay_seconds",
+    "ingress trunk",
+    BRIDGE_S,
+    "A received RTP packet enters the jitter buffer -> it is taken out; a call's average.",
+)
+MOS_OF_CALLS: Final = _audio.histogram(
+    "mos",
+    "ingress trunk direction",
+    MOS,
+    "Mean opinion score of a call by loss and delay (ITU-T G.107).",
+)
+DRIFT: Final = _audio.histogram(
+    "clock_drift_ppm",
+    "ingress",
+    DRIFT_PPM,
+    "How far a peer's clock is off ours, fast or slow; of calls that are long enough.",
+)
+CALLER_SECONDS: Final = _audio.counter(
     "caller_audio_seconds",
+    "ingress kind",
     "Audio that came from callers; kind: voiced, silent (without the least noise), clipped, other.",
-    "ingress",
-    "kind",
 )
-ONE_WAY: Final = _counter(
+ONE_WAY: Final = _audio.counter(
     "calls_one_way_suspected",
+    "ingress trunk direction",
     "Answered calls of 10 s and more of which not a sound came from the caller, or to whom none was sent.",
-    "ingress",
-    "trunk",
-    "direction",
 )
 
-# ---------------------------------------------------------------- agents, dialplans, the world
-
-SESSION_FAULTS: Final = _counter(
-    "session_faults", "Complaints about sessions, by kind (`faults` of the record).", "agent", "kind"
+_agents = _Section("Agents and dialplans")
+SESSION_FAULTS: Final = _agents.counter(
+    "session_faults",
+    "agent kind",
+    "Complaints about sessions, by kind (`faults` of the record).",
 )
-SESSION_LOSSES: Final = _counter(
-    "session_losses", "Connections to agents that broke in a call and were made again.", "agent"
+SESSION_LOSSES: Final = _agents.counter(
+    "session_losses",
+    "agent",
+    "Connections to agents that broke in a call and were made again.",
 )
-DIALPLAN_ACTIONS: Final = _counter("dialplan_actions", "What dialplans had done.", "dialplan", "action")
-DIALPLAN_FAILURES: Final = _counter(
-    "dialplan_failures", "Actions that failed and had no on_error.", "dialplan", "action"
+DIALPLAN_ACTIONS: Final = _agents.counter("dialplan_actions", "dialplan action", "What dialplans had done.")
+DIALPLAN_FAILURES: Final = _agents.counter(
+    "dialplan_failures",
+    "dialplan action",
+    "Actions that failed and had no on_error.",
 )
-DIALPLAN_EVENTS: Final = _counter(
+DIALPLAN_EVENTS: Final = _agents.counter(
     "dialplan_events",
+    "dialplan metric",
     "What dialplans count with their `metric` action, with its labels.",
-    "dialplan",
-    "metric",
 )
-OUTSIDE: Final = _histogram(
+OUTSIDE: Final = _agents.histogram(
     "outside_request_seconds",
-    "A dialplan's webhook, or a tool's HTTP request or function, is begun -> its answer is there, or it has "
-    "failed; with all tries.",
+    "what result",
     OUTSIDE_S,
-    "what",
-    "result",
+    "A dialplan's webhook, or a tool's HTTP request or function, is begun -> its answer is there, or it "
+    "has failed; with all tries.",
 )
 
-# ---------------------------------------------------------------- processes
-
-LOOP_LAG: Final = _histogram(
-    "event_loop_lag_seconds", "A tick of 100 ms is due -> a worker's event loop gets to it.", BRIDGE_S
+_processes = _Section("Processes")
+LOOP_LAG: Final = _processes.histogram(
+    "event_loop_lag_seconds",
+    "",
+    BRIDGE_S,
+    "A tick of 100 ms is due -> a worker's event loop gets to it.",
 )
-WORKERS: Final = _gauge("workers_up", "Workers that are ready.")
-CHILD_RESTARTS: Final = _counter("child_restarts", "Processes that died and were started anew.", "process")
-DRAINING: Final = _gauge("draining", "1 while no new calls are taken.")
-BUILD: Final = _gauge("build_info", "Always 1.", "version")
+WORKERS: Final = _processes.gauge("workers_up", "", "Workers that are ready.")
+CHILD_RESTARTS: Final = _processes.counter(
+    "child_restarts",
+    "process",
+    "Processes that died and were started anew.",
+)
+DRAINING: Final = _processes.gauge("draining", "", "1 while no new calls are taken.")
+BUILD: Final = _processes.gauge("build_info", "version", "Always 1.")
 
-SECTIONS: Final[tuple[tuple[str, tuple[Metric, ...]], ...]] = (
-    ("Calls", (CALLS_OFFERED, CALLS_REJECTED, CALLS_ANSWERED, CALLS_ENDED, CALLS_LIVE, CALL_SECONDS, DTMF)),
-    ("Latency", (
-        TURN_GAP, TURN_UPLINK, TURN_END_OF_TURN, TURN_FIRST_AUDIO, TURN_DOWNLINK, TURN_WIRE, BRIDGE,
-        ANSWER_TO_AUDIO, SESSION_READY, TOOL, SERVER_LATENCY,
-    )),
-    ("Interruptions", (
-        BARGE_INS, BARGE_IN_DETECT, BARGE_IN_STOP, TALK_OVER, DISCARDED, HEARD, FALSE_BARGE_INS,
-        AGENT_INTERRUPTIONS, MISSED_BARGE_INS,
-    )),
-    ("Audio", (
-        UNDERRUNS, UNDERRUN_SECONDS, PLAYOUT_DEPTH, UPLINK_DROPPED, RTP_PACKETS, RTP_LOST, RTP_LATE,
-        RTP_LOSS, RTP_JITTER, RTP_RTT, CALLER_SECONDS, ONE_WAY,
-    )),
-    ("Agents and dialplans", (
-        SESSION_FAULTS, SESSION_LOSSES, DIALPLAN_ACTIONS, DIALPLAN_FAILURES, DIALPLAN_EVENTS, OUTSIDE,
-    )),
-    ("Processes", (LOOP_LAG, WORKERS, CHILD_RESTARTS, DRAINING, BUILD)),
-)  # fmt: skip
+SECTIONS: Final = (_calls, _latency, _cuts, _audio, _agents, _processes)
 OF_SUPERVISOR: Final = (WORKERS, CHILD_RESTARTS, DRAINING, BUILD)

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from telbridge.call.events import CallFacts, Ending, LegQuality
 from telbridge.call.observer import Nobody
+from telbridge.call.quality import mos_received, mos_sent
 from telbridge.call.summary import CallSummary
 from telbridge.call.turns import Turn
 from telbridge.dialplan.actions import ACTIONS
@@ -46,8 +47,8 @@ class Metrics:
         self._registry = registry
         self._families = {
             metric.name: self._made(metric)
-            for _, metrics in the.SECTIONS
-            for metric in metrics
+            for section in the.SECTIONS
+            for metric in section.metrics
             if metric not in the.OF_SUPERVISOR and metric is not the.DIALPLAN_EVENTS
         }
         self._events: dict[tuple[str, ...], Counter] = {}
@@ -61,8 +62,13 @@ class Metrics:
     def offered(self, ingress: str, trunk: str = "") -> None:
         self.of(the.CALLS_OFFERED, ingress, trunk).inc()
 
-    def rejected(self, ingress: str, reason: str) -> None:
-        self.of(the.CALLS_REJECTED, ingress, reason).inc()
+    def rejected(self, ingress: str, reason: str, count: int = 1) -> None:
+        self.of(the.CALLS_REJECTED, ingress, reason).inc(count)
+
+    def refused(self, ingress: str, reason: str, count: int) -> None:
+        """Calls that were offered and never became any: a door was closed."""
+        self.of(the.CALLS_OFFERED, ingress, "").inc(count)
+        self.rejected(ingress, reason, count)
 
     def call(self, facts: CallFacts, dialplan: str, agent: str, bounds: Bounds) -> CallMetrics:
         """The observer of a call that begins. `bounds`: what its dialplan may count."""
@@ -125,8 +131,9 @@ class CallMetrics(Nobody):
     def answered(self) -> None:
         self._count(the.CALLS_ANSWERED, self._ingress, self._trunk, self._dialplan, self._agent)
 
-    def session_ready(self, agent: str, took_ms: float) -> None:
-        self._metrics.of(the.SESSION_READY, agent).observe(took_ms / 1000)
+    def session_ready(self, agent: str, connect_ms: float, configure_ms: float) -> None:
+        self._see(the.SESSION_CONNECT, connect_ms, agent)
+        self._see(the.SESSION_CONFIGURE, configure_ms, agent)
 
     def session_lost(self, agent: str) -> None:
         self._count(the.SESSION_LOSSES, agent)
@@ -229,6 +236,13 @@ class CallMetrics(Nobody):
                 self._see(the.RTP_JITTER, jitter_ms, ingress, trunk, direction)
         self._count(the.RTP_LATE, ingress, by=quality.rx_discarded)
         self._see(the.RTP_RTT, quality.rtt_ms, ingress, trunk)
+        self._count(the.RTP_REORDERED, ingress, by=quality.rx_reordered)
+        self._see(the.JITTER_BUFFER, quality.jitter_buffer_ms, ingress, trunk)
+        for direction, score in (("received", mos_received(quality)), ("sent", mos_sent(quality))):
+            if score is not None:
+                self._metrics.of(the.MOS_OF_CALLS, ingress, trunk, direction).observe(score)
+        if quality.drift_ppm is not None:
+            self._metrics.of(the.DRIFT, ingress).observe(abs(quality.drift_ppm))
 
     def broke(self) -> None:
         """A bug of ours ended it: there is no summary."""

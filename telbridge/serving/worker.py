@@ -13,6 +13,7 @@ import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -42,7 +43,7 @@ from telbridge.serving.dialplans import Chosen, Dialplans, is_built_in
 from telbridge.serving.ingress import Ingress
 from telbridge.serving.messages import WorkerStart
 from telbridge.serving.outside import World, in_format
-from telbridge.serving.pulse import Pulse
+from telbridge.serving.pulse import Pulse, refused_by_sip, refused_streams
 from telbridge.serving.sessions import Sessions
 from telbridge.sessions.connection import make_http_session
 
@@ -83,7 +84,10 @@ class Worker:
             endpoint = SipEndpoint(self._settings.sip, self._on_call, log=log)
             ingress = Ingress(self._settings, self._on_call, log)
             endpoint.start()
-            pulse = Pulse(self._metrics, endpoint)
+            pulse = Pulse(
+                self._metrics,
+                lambda: chain(refused_by_sip(endpoint.counters), refused_streams(ingress.no_room)),
+            )
             background = [
                 asyncio.create_task(self._sessions.keep_secrets_fresh()),
                 asyncio.create_task(self.dialplans.watch()),
