@@ -10,6 +10,7 @@ import asyncio
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.core import Metric as Family
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from telbridge.ops.catalogue import Metric
@@ -28,6 +30,9 @@ DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
 PREFIX: Final = "telbridge-figures-"
 MEMORY: Final = Path("/dev/shm")
 """Files there are never written to a disk, so that a page's way to the disk cannot hold up a worker."""
+
+NOBODY: Final = 0
+"""The pid under which the figures of the dead are kept."""
 
 Own = tuple[Metric, tuple[str, ...], float]
 """A figure of the supervisor's own: what, its labels' values, its value."""
@@ -40,6 +45,7 @@ class Figures:
         """`base`: where the directory is made; default: in memory where that is possible."""
         base = base or (MEMORY if os.access(MEMORY, os.W_OK) else Path(tempfile.gettempdir()))
         _clear(base)
+        self._reading = threading.Lock()
         self.directory: Final = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=base))
 
     @property
@@ -48,8 +54,15 @@ class Figures:
         return {DIRECTORY: str(self.directory)}
 
     def forget(self, pid: int) -> None:
-        """This worker is dead."""
-        mark_process_dead(pid, str(self.directory))  # type: ignore[no-untyped-call]
+        """This worker is dead: what it counted is added to what others did that died before. A worker that
+        dies again and again must not fill the directory."""
+        with self._reading:
+            mark_process_dead(pid, str(self.directory))  # type: ignore[no-untyped-call]
+            for kind in ("counter", "histogram"):
+                file = self.directory / f"{kind}_{pid}.db"
+                if file.exists():
+                    _add(file, self.directory / f"{kind}_{NOBODY}.db")
+                    file.unlink()
 
     def page(self, own: Callable[[], Iterable[Own]]) -> web.RouteDef:
         """GET /metrics, in the format that is asked for: OpenMetrics or Prometheus's text."""
@@ -57,7 +70,7 @@ class Figures:
         async def answer(request: web.Request) -> web.Response:
             encode, content_type = choose_encoder(request.headers.get("Accept", ""))
             figures = list(own())
-            text = await asyncio.to_thread(lambda: encode(self._registry(figures)))
+            text = await asyncio.to_thread(self._encoded, encode, figures)
             return web.Response(body=text, headers={"Content-Type": content_type})
 
         return web.get("/metrics", answer)
@@ -65,6 +78,10 @@ class Figures:
     def close(self) -> None:
         """Safe twice."""
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _encoded(self, encode: Callable[[CollectorRegistry], bytes], own: Iterable[Own]) -> bytes:
+        with self._reading:
+            return encode(self._registry(own))
 
     def _registry(self, own: Iterable[Own]) -> CollectorRegistry:
         registry = CollectorRegistry()
@@ -89,6 +106,15 @@ class _Supervisor:
                 family = families[metric.name] = kind(name, metric.help, labels=metric.labels)
             family.add_metric(labels, value)
         yield from families.values()
+
+
+def _add(file: Path, kept: Path) -> None:
+    """The figures of one file to those of another."""
+    sums = MmapedDict(str(kept))  # type: ignore[no-untyped-call]
+    for key, value, at, _ in MmapedDict.read_all_values_from_file(str(file)):  # type: ignore[no-untyped-call]
+        before, _ = sums.read_value(key)  # type: ignore[no-untyped-call]
+        sums.write_value(key, before + value, at)  # type: ignore[no-untyped-call]
+    sums.close()  # type: ignore[no-untyped-call]
 
 
 def _clear(base: Path) -> None:

@@ -36,6 +36,7 @@ reply = { tone_hz = 600, ms = 300, words = "We are." }
 DIALPLAN = """
 greeting = "Hello."
 keys.5 = { metric = "fives", labels.who = "{{ caller }}", labels.kind = "key", add = 2 }
+on.hangup = { metric = "ends" }
 """
 
 
@@ -92,6 +93,7 @@ async def test_a_call_is_seen_on_the_page(any_pjsua2: str, tmp_path: Path) -> No
     # What the dialplan counts; a label that may be anything is none.
     counted = {"dialplan": "desk", "metric": "fives", "kind": "key", "who": "other"}
     assert page.value("dialplan_events_total", **counted) == 2
+    assert page.value("dialplan_events_total", dialplan="desk", metric="ends") == 1
     # The turn's figures are those of the record, and its parts add up.
     (turn,) = [turn for turn in record["turns"] if turn["gap_ms"] is not None]
     assert page.value("turn_gap_seconds_count", ingress="sip", agent="local") == 1
