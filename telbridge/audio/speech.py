@@ -26,8 +26,8 @@ LOUD, SOFT = 2.5, 1.6
 """Over the noise floor, to begin and to go on: 9.5 and 6 dB."""
 LEAST_LOUD, LEAST_SOFT = 80.0, 50.0
 """Of 32767, -52 and -56 dBFS: below, nobody speaks, however quiet the line."""
-RANGE: Final = 30.0
-"""Below the loudest speech of the last seconds, 30 dB: what is softer is breath, or somebody else."""
+RANGE: Final = 63.0
+"""Below the loudest speech of the last seconds, 36 dB: what is softer is breath, or somebody else."""
 FADES: Final = 0.97
 """The loudest speech is forgotten by so much each block: half of it in five seconds."""
 BLOCK_FRAMES: Final = 12

@@ -2,59 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.meter import Stretch, Wave, energy_labels, metered
 from telbridge.audio.formats import PCM_8K, PCM_16K, PCMA_8K, PCMU_8K, AudioFormat
 from telbridge.audio.speech import BLOCK_FRAMES, BLOCKS, SpeechMeter
-from telbridge.audio.transcoder import Transcoder
 from telbridge.audio.wav import load_wav
 from telbridge.serving.apology import apology_path, filler_path
 
 MS_NS = 1_000_000
-Wave = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Of speech, in ms."""
-
-    begins: float
-    ends: float
 
 
 def noise(ms: float, level: float, seed: int = 1) -> Wave:
     return np.random.default_rng(seed).standard_normal(round(8 * ms)) * level
-
-
-def found(wave: Wave, audio_format: AudioFormat = PCM_8K, message_ms: int = 20) -> list[Stretch]:
-    """As it would be told by messages of so many ms, each as it arrives at its end."""
-    pcm = np.clip(wave, -32768, 32767).astype("<i2").tobytes()
-    audio = Transcoder(PCM_8K, audio_format).convert(pcm)
-    meter = SpeechMeter(audio_format)
-    size = audio_format.bytes_for_ms(message_ms)
-    stretches: list[Stretch] = []
-    for number, start in enumerate(range(0, len(audio), size), 1):
-        if meter.hear(audio[start : start + size], number * message_ms * MS_NS):
-            assert meter.onset_ns is not None
-            if meter.speaking:
-                stretches.append(Stretch(meter.onset_ns / MS_NS, float("inf")))
-            elif meter.last_voiced_ns is not None:
-                stretches.append(Stretch(meter.onset_ns / MS_NS, meter.last_voiced_ns / MS_NS))
-    return list(_joined(stretches))
-
-
-def _joined(stretches: list[Stretch]) -> Iterator[Stretch]:
-    """What was told twice, as it began and as it ended, once."""
-    ended = {one.begins: one for one in stretches}
-    yield from ended.values()
 
 
 def bursts(seed: int, count: int, level: float, floor: float) -> tuple[Wave, list[Stretch]]:
@@ -76,7 +41,7 @@ def bursts(seed: int, count: int, level: float, floor: float) -> tuple[Wave, lis
 def test_begin_and_end_are_told_to_the_frame(audio_format: AudioFormat, level: float, floor: float) -> None:
     """A frame has arrived when all of it has: what begins within it is up to 20 ms old."""
     wave, labels = bursts(5, 30, level, floor)
-    stretches = found(wave, audio_format)
+    stretches = metered(wave, audio_format)
     assert len(stretches) == len(labels)
     late = [
         (one.begins - label.begins, one.ends - label.ends)
@@ -87,25 +52,13 @@ def test_begin_and_end_are_told_to_the_frame(audio_format: AudioFormat, level: f
     assert abs(np.mean([end for _, end in late])) < 15
 
 
-def energy_labels(wave: Wave) -> list[Stretch]:
-    """By nothing but energy: 5 ms pieces within 26 dB of the speech's own level; pauses of 300 ms part."""
-    pieces = np.sqrt((wave[: len(wave) // 40 * 40].reshape(-1, 40) ** 2).mean(axis=1))
-    active = np.sqrt((pieces[pieces > np.percentile(pieces, 60)] ** 2).mean())
-    (loud,) = np.nonzero(pieces > active * 10 ** (-26 / 20))
-    cuts = np.flatnonzero(np.diff(loud) > 60)
-    return [
-        Stretch(5.0 * first, 5.0 * (last + 1))
-        for first, last in zip(loud[[0, *(cuts + 1)]], loud[[*cuts, -1]], strict=True)
-    ]
-
-
 @pytest.mark.parametrize("hiss", [0, 20, 60])
 @pytest.mark.parametrize("prompt", [apology_path(), filler_path()], ids=["apology", "filler"])
 def test_words_are_found_where_their_energy_is(prompt: Path, hiss: float) -> None:
     words = np.frombuffer(load_wav(prompt, PCM_8K), "<i2").astype(np.float64)
     clean = np.concatenate([np.zeros(16_000), words, np.zeros(16_000)])
     labels = energy_labels(clean)
-    stretches = found(clean + noise(len(clean) / 8, hiss), PCMU_8K)
+    stretches = metered(clean + noise(len(clean) / 8, hiss), PCMU_8K)
     for label in labels:
         assert min(abs(one.begins - label.begins) for one in stretches) <= 60
         assert min(abs(one.ends - label.ends) for one in stretches) <= 130
@@ -113,24 +66,24 @@ def test_words_are_found_where_their_energy_is(prompt: Path, hiss: float) -> Non
 
 def test_a_click_is_no_speech() -> None:
     wave = np.concatenate([noise(500, 0), noise(30, 8000), noise(1000, 0)])
-    assert found(wave) == []
+    assert metered(wave) == []
 
 
 def test_a_pause_within_a_word_does_not_end_it() -> None:
     wave = np.concatenate([noise(500, 0), noise(300, 3000), noise(140, 0), noise(300, 3000), noise(1000, 0)])
-    assert len(found(wave)) == 1
+    assert len(metered(wave)) == 1
 
 
 def test_a_click_after_a_word_is_none_of_it() -> None:
     wave = np.concatenate([noise(500, 0), noise(300, 3000), noise(100, 0), noise(20, 3000), noise(1000, 0)])
-    (one,) = found(wave)
+    (one,) = metered(wave)
     assert one.ends == pytest.approx(800, abs=20)
 
 
 def test_what_never_pauses_becomes_the_floor() -> None:
     """A fan that is switched on is taken for speech for as long as the floor looks back, no longer."""
     wave = np.concatenate([noise(1000, 10), noise(8000, 900), noise(500, 4000), noise(3000, 900)])
-    fan, words = found(wave)
+    fan, words = metered(wave)
     looks_back_ms = BLOCKS * BLOCK_FRAMES * 20
     assert fan.begins == pytest.approx(1000, abs=20)
     assert fan.ends - fan.begins <= looks_back_ms + 500
@@ -153,7 +106,7 @@ def test_messages_of_any_length_never_raise_and_time_never_goes_back(sizes: list
 
 def test_long_messages_are_looked_at_frame_by_frame() -> None:
     wave, labels = bursts(9, 10, 3000, 20)
-    for one, label in zip(found(wave, message_ms=100), labels, strict=True):
+    for one, label in zip(metered(wave, message_ms=100), labels, strict=True):
         assert (one.begins, one.ends) == pytest.approx((label.begins, label.ends), abs=40)
 
 

@@ -8,12 +8,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import aiohttp
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from telbridge.caller.softphone import Softphone
 from tests.e2e.bridge import serving
+from tests.e2e.metrics_page import scraped
 from tests.e2e.test_calls import noise, scripted
 
 SCRIPT = """
@@ -38,33 +37,6 @@ greeting = "Hello."
 keys.5 = { metric = "fives", labels.who = "{{ caller }}", labels.kind = "key", add = 2 }
 on.hangup = { metric = "ends" }
 """
-
-
-class Page:
-    """What a scrape gave."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.families = {family.name: family for family in text_string_to_metric_families(text)}
-        self.samples = {
-            (sample.name, frozenset(sample.labels.items())): sample.value
-            for family in self.families.values()
-            for sample in family.samples
-        }
-
-    def value(self, name: str, **labels: str) -> float:
-        """Of the sample with these labels among its own; their sum where there are several."""
-        return sum(
-            value
-            for (its_name, its_labels), value in self.samples.items()
-            if its_name == f"telbridge_{name}" and labels.items() <= dict(its_labels).items()
-        )
-
-
-async def scraped(admin: str) -> Page:
-    async with aiohttp.ClientSession() as http, http.get(f"{admin}/metrics") as answer:
-        assert answer.status == 200
-        return Page(await answer.text())
 
 
 async def test_a_call_is_seen_on_the_page(any_pjsua2: str, tmp_path: Path) -> None:
