@@ -77,20 +77,15 @@ class SpeechMeter:
         One change at the most is told for each stretch: the last one."""
         if self._to_pcm is not None:
             audio = self._to_pcm(audio)
-        size, frame = len(audio) & ~1, self._frame
-        if size <= frame:
-            return self._step(audio[:size], now_ns) if size else False
-        before = self.speaking
+        size, frame = len(audio), self._frame
+        if size <= frame and not size & 1:
+            return self._step(audio, now_ns) if size else False
+        size, before = size & ~1, self.speaking  # Half a sample is none.
         for start in range(0, size, frame):
             piece = audio[start : min(start + frame, size)]
             behind_ns = (size - start - len(piece)) * self._frame_ns // frame
             self._step(piece, now_ns - behind_ns)
         return self.speaking != before
-
-    @property
-    def floor(self) -> float:
-        """The present noise floor, root mean square of 32767; not below what counts as silence."""
-        return self._soft / SOFT
 
     # ------------------------------------------------------------ inside
 

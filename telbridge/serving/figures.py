@@ -7,13 +7,15 @@ prometheus-client). What a dead worker counted stays counted: counters must not 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import secrets
 import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -28,6 +30,8 @@ from telbridge.ops.catalogue import Metric
 DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
 """Where prometheus-client looks for the directory, once, when it is imported."""
 PREFIX: Final = "telbridge-figures-"
+ALIVE: Final = "alive"
+"""A file that is locked as long as its supervisor lives, in whatever container."""
 MEMORY: Final = Path("/dev/shm")
 """Files there are never written to a disk, so that a page's way to the disk cannot hold up a worker."""
 
@@ -39,14 +43,22 @@ Own = tuple[Metric, tuple[str, ...], float]
 
 
 class Figures:
-    """From the supervisor's start to `close`."""
+    """From `open` to `close`."""
 
     def __init__(self, base: Path | None = None) -> None:
-        """`base`: where the directory is made; default: in memory where that is possible."""
+        """`base`: where the directory will be made; default: in memory where that is possible."""
         base = base or (MEMORY if os.access(MEMORY, os.W_OK) else Path(tempfile.gettempdir()))
-        _clear(base)
+        self.directory: Final = base / f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
         self._reading = threading.Lock()
-        self.directory: Final = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=base))
+        self._alive: IO[bytes] | None = None
+
+    def open(self) -> None:
+        """Make it, and clear away those of supervisors that were killed."""
+        for other in self.directory.parent.glob(f"{PREFIX}*"):
+            _clear(other)
+        self.directory.mkdir(mode=0o700)
+        self._alive = (self.directory / ALIVE).open("wb")
+        fcntl.flock(self._alive, fcntl.LOCK_EX)
 
     @property
     def environ(self) -> Mapping[str, str]:
@@ -76,7 +88,9 @@ class Figures:
         return web.get("/metrics", answer)
 
     def close(self) -> None:
-        """Safe twice."""
+        """Safe twice, and without `open`."""
+        if self._alive is not None:
+            self._alive.close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _encoded(self, encode: Callable[[CollectorRegistry], bytes], own: Iterable[Own]) -> bytes:
@@ -117,19 +131,11 @@ def _add(file: Path, kept: Path) -> None:
     sums.close()  # type: ignore[no-untyped-call]
 
 
-def _clear(base: Path) -> None:
-    """What supervisors left that were killed."""
-    for left in base.glob(f"{PREFIX}*"):
-        pid = left.name.removeprefix(PREFIX).partition("-")[0]
-        if pid.isdigit() and not _lives(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _lives(pid: int) -> bool:
+def _clear(directory: Path) -> None:
+    """If nobody is behind it any more."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
+        with (directory / ALIVE).open("rb") as alive:
+            fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        pass
-    return True
+        return  # It lives; or it is being made just now; or it is somebody else's.
+    shutil.rmtree(directory, ignore_errors=True)

@@ -56,6 +56,7 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup, sys.stderr.isatty())
         try:
             self._local = await asyncio.to_thread(uses_local_agent, self._settings)
+            self._figures.open()
             await self._start_admin()
             await self._start()
             self._on_ready(self._worker.ready)

@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
 from telbridge.ops import catalogue
-from telbridge.serving.figures import PREFIX, Figures, Own
+from telbridge.serving.figures import ALIVE, PREFIX, Figures, Own
 
 WORKER = """
 import time
@@ -32,6 +32,7 @@ time.sleep(60)
 @pytest.fixture
 def figures(tmp_path: Path) -> Iterator[Figures]:
     figures = Figures(tmp_path)
+    figures.open()
     yield figures
     figures.close()
     assert not list(tmp_path.glob(f"{PREFIX}*"))
@@ -130,12 +131,15 @@ async def test_the_page_is_prometheus_text_or_open_metrics_as_is_asked(
     assert 'telbridge_child_restarts_total{process="worker"} 2.0' in plain
 
 
-def test_what_a_killed_supervisor_left_is_cleared_away(tmp_path: Path) -> None:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    left, ours = tmp_path / f"{PREFIX}{gone.pid}-x", tmp_path / f"{PREFIX}{os.getpid()}-x"
-    left.mkdir()
-    ours.mkdir()
-    Figures(tmp_path).close()
-    assert not left.exists()
-    assert ours.exists()
+def test_what_a_killed_supervisor_left_is_cleared_away_and_what_lives_is_not(tmp_path: Path) -> None:
+    killed, living, new = Figures(tmp_path), Figures(tmp_path), Figures(tmp_path)
+    killed.directory.mkdir()
+    (killed.directory / ALIVE).touch()
+    living.open()
+    new.open()
+    assert not killed.directory.exists()
+    assert living.directory.exists()
+    for figures in (living, new):
+        figures.close()
+        figures.close()
+        assert not figures.directory.exists()
