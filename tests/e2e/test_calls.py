@@ -221,10 +221,12 @@ async def test_a_worker_that_dies_is_replaced_and_what_it_counted_stays(
     async with serving(any_pjsua2, tmp_path, ECHO) as bridge, Softphone("127.0.0.1") as phone:
         lost = await phone.call(bridge.uri)
         await lost.wait_answered(10)
+        await bridge.until_logged("answered")
         _kill_child(bridge, "telbridge.serving.worker")
         await bridge.until_logged("child_restarted", child="worker")
         call = await phone.call(bridge.uri)
         await call.wait_answered(10)
+        await bridge.until_logged("answered", count=2)
         page = await scraped(bridge.admin)
     assert page.value("child_restarts_total", process="worker") == 1
     assert page.value("calls_answered_total") == 2
