@@ -33,6 +33,8 @@ FADES: Final = 0.97
 BLOCK_FRAMES: Final = 12
 BLOCKS: Final = 8
 """The floor is the quietest frame of the last BLOCKS * BLOCK_FRAMES, two seconds: people pause more often."""
+HIGHEST_FLOOR: Final = 200
+"""-44 dBFS: no line is taken for noisier at first, so that a caller who speaks at once is heard."""
 DIGITAL_SILENCE: Final = 8
 """What a-law has in place of 0."""
 CLIP_AT: Final = 31_000
@@ -63,8 +65,8 @@ class SpeechMeter:
         self.frames = self.voiced_frames = self.silent_frames = self.clipped_frames = 0
         """`silent_frames`: without the least noise, as a muted line sends; `clipped_frames`: with samples at
         full scale."""
-        self._loud, self._soft = LEAST_LOUD, LEAST_SOFT
-        self._lows: deque[int] = deque(maxlen=BLOCKS)
+        self._loud, self._soft = LOUD * HIGHEST_FLOOR, SOFT * HIGHEST_FLOOR
+        self._lows: deque[int] = deque([HIGHEST_FLOOR], maxlen=BLOCKS)
         self._low = 32_768
         self._in_block = 0
         self._speech = 0.0
@@ -149,7 +151,7 @@ class SpeechMeter:
         self._set_floor()
 
     def _set_floor(self) -> None:
-        floor = min(self._low, *self._lows) if self._lows else self._low
+        floor = min(self._low, *self._lows)
         breath = self._speech / RANGE
         self._loud = max(LEAST_LOUD, LOUD * floor, 1.5 * breath)
         self._soft = max(LEAST_SOFT, SOFT * floor, breath)

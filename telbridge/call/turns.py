@@ -156,6 +156,7 @@ class TurnBook:
         self._stopping: Interruption | None = None
         self._said: dict[int, dict[ReplyId, str]] = {}
         self._tools: dict[str, ToolTime] = {}
+        self._early: tuple[ReplyId, int, int] | None = None
         self._told = 0
         self._answered_ns = started_ns
         self._sounding_ns: int | None = None
@@ -196,6 +197,8 @@ class TurnBook:
         if self.current.agent_first_audio_ms is None:
             self.current.agent = self.agent
             self.current.agent_first_audio_ms = self._ms(at_ns)
+        if self._early is not None and self._early[0] == reply:
+            self.agent_frame(*self._early)
 
     def agent_said(self, reply: ReplyId, text: str) -> None:
         """All that the reply has said so far: it replaces what was told of it before."""
@@ -220,12 +223,13 @@ class TurnBook:
 
     def agent_frame(self, reply: ReplyId, tick_ns: int, on_wire_ns: int) -> None:
         """Call once for the first frame of each reply that reaches the leg. `tick_ns`: the leg took it then;
-        `on_wire_ns`: it has been handed over."""
+        `on_wire_ns`: it has been handed over. A leg that sends ahead does so before `agent_audio`."""
         for turn in reversed(self.turns):
             if reply in turn.replies:
                 if turn.agent_first_frame_ms is None:
                     self._first_frame(turn, tick_ns, on_wire_ns)
                 return
+        self._early = reply, tick_ns, on_wire_ns
 
     def _first_frame(self, turn: Turn, tick_ns: int, on_wire_ns: int) -> None:
         turn.agent_first_frame_ms, turn.agent_on_wire_ms = self._ms(tick_ns), self._ms(on_wire_ns)

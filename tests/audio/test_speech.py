@@ -64,6 +64,11 @@ def test_words_are_found_where_their_energy_is(prompt: Path, hiss: float) -> Non
         assert min(abs(one.ends - label.ends) for one in stretches) <= 130
 
 
+def test_who_speaks_from_the_first_frame_on_is_heard() -> None:
+    (one,) = metered(np.concatenate([noise(600, 3000), noise(1000, 0)]))
+    assert (one.begins, one.ends) == pytest.approx((20, 600), abs=1)
+
+
 def test_a_click_is_no_speech() -> None:
     wave = np.concatenate([noise(500, 0), noise(30, 8000), noise(1000, 0)])
     assert metered(wave) == []

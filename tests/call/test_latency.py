@@ -50,6 +50,15 @@ class SlowSession(HandSession):
         self._leg.now_ns += self.takes_us * 1000
 
 
+class EagerLeg(HandLeg):
+    """As a media stream: takes a frame as soon as there is one."""
+
+    def wake(self) -> None:
+        super().wake()
+        assert self.media is not None
+        self.media.speech(self.now_ns, ahead=True)
+
+
 class Stage:
     """A call whose time passes in ticks of the leg; what the agent does is due at a time of its own."""
 
@@ -108,8 +117,8 @@ class Delays:
 
 
 @asynccontextmanager
-async def staged() -> AsyncIterator[tuple[Stage, asyncio.Task[CallSummary]]]:
-    leg = HandLeg()
+async def staged(leg: HandLeg | None = None) -> AsyncIterator[tuple[Stage, asyncio.Task[CallSummary]]]:
+    leg = leg or HandLeg()
     session = SlowSession(leg)
     stage = Stage(leg, session)
     plan = CallPlan(a_script("tools.look = { description = 'x', use = 'hangup' }"), False, b"", b"", 1e6)
@@ -262,6 +271,19 @@ async def test_a_barge_in_without_words_was_false(follows: str) -> None:
         summary = await _over(stage, task)
     (cut,) = [turn.interruption for turn in summary.turns if turn.interruption]
     assert cut.false is (not follows)
+
+
+async def test_a_leg_that_takes_speech_the_moment_it_is_queued_has_a_waterfall_too() -> None:
+    async with staged(EagerLeg()) as (stage, task):
+        await stage.passes(400, loud=True)
+        reply = stage.new_reply()
+        told_ns = stage.at(300, CallerStoppedSpeaking(stage.leg.now_ns + 300 * MS_NS))
+        stage.at(500, AgentAudio(reply, LOUD * 20, told_ns + 200 * MS_NS))
+        await stage.passes(1000)
+        summary = await _over(stage, task)
+    (turn,) = [turn for turn in summary.turns if turn.gap_ms is not None]
+    assert turn.parts_ms["downlink"] == pytest.approx(0)
+    assert turn.parts_ms["first_audio"] == pytest.approx(200)
 
 
 async def test_the_time_of_a_tool_call_is_kept() -> None:
