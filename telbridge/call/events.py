@@ -427,3 +427,8 @@ class LegQuality:
     tx_lost: int
     tx_jitter_ms: float
     rtt_ms: float | None
+    rx_reordered: int = 0
+    jitter_buffer_ms: float | None = None
+    """How long received audio waited there, on average; None where there is none."""
+    drift_ppm: float | None = None
+    """Above 0: the peer's clock is faster than ours. None where the call was too short to tell."""

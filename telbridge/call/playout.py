@@ -61,6 +61,8 @@ class PlayoutTotals:
     """What became of all audio of the call so far, and how often the queue ran dry within a reply."""
 
     heard_samples: int = 0
+    most_queued_samples: int = 0
+    """Waiting to be played, at the worst moment."""
     discarded_samples: int = 0
     """Thrown away at a flush, or come too late for a reply that had been cut."""
     underruns: int = 0
@@ -100,7 +102,7 @@ class Playout:
         """Whether the frame pulled last was due to an empty queue: silence, or the fade into it."""
         self._replies: deque[_Reply] = deque()
         self._tail: deque[tuple[_Reply | None, int, int]] = deque(maxlen=TAIL_PIECES)
-        self.queued_octets = 0
+        self.queued_octets = self._most_octets = 0
         """Speech waiting to be played."""
         self._highest = ReplyId(0)
         self._cut_through = ReplyId(0)
@@ -123,6 +125,9 @@ class Playout:
             entry.chunks.append(audio)
             entry.queued += len(audio)
             self.queued_octets += len(audio)
+            if self.queued_octets > self._most_octets:
+                self._most_octets = self.queued_octets
+                self.totals.most_queued_samples = self.format.samples_in(self.queued_octets)
         return True
 
     def complete(self, reply: ReplyId) -> None:

@@ -180,6 +180,10 @@ class Session(Protocol):
         """Caller audio thrown away because the network fell behind."""
 
     @property
+    def connected_ns(self) -> int | None:
+        """When the present connection was open; None before."""
+
+    @property
     def said(self) -> Sequence[Said]:
         """The conversation so far, as far as the API told."""
 

@@ -19,8 +19,16 @@ class Seat:
     """Runs the session from the start; whoever sits in the call's seat is heard."""
 
     def __init__(
-        self, session: Session, leg_format: AudioFormat, on_event: Callable[[Seat, AgentEvent], None]
+        self,
+        session: Session,
+        leg_format: AudioFormat,
+        on_event: Callable[[Seat, AgentEvent], None],
+        *,
+        agent: str,
+        asked_ns: int,
     ) -> None:
+        """`agent`: its API's name; `asked_ns`: now."""
+        self.agent, self.asked_ns = agent, asked_ns
         self.session = session
         self.up = Transcoder(leg_format, session.uplink_format)
         self._down = Transcoder(session.downlink_format, leg_format)

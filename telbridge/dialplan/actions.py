@@ -226,12 +226,12 @@ class TagCall(ActionBase):
 
 
 class Metric(ActionBase):
-    """Count something."""
+    """Count something: in the call's record, and in `telbridge_dialplan_events_total`."""
 
     after_hang_up: ClassVar[bool] = True
     metric: Annotated[Name, Field(description="name of the counter")]
     add: Annotated[float, Field(ge=0, le=1e9, description="by how much")] = 1.0
-    labels: Annotated[dict[Name, Template], Field(max_length=8, description="few values each")] = Field(
+    labels: Annotated[dict[Name, Template], Field(max_length=8, description="text for each")] = Field(
         default_factory=dict
     )
 

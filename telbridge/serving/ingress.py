@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final
@@ -69,6 +70,8 @@ class Ingress:
         self._listener: asyncio.Server | None = None
         self.cut_off = 0
         """Connections not taken: there were too many."""
+        self.no_room: Counter[str] = Counter()
+        """Calls refused, by why: "full" or "draining"."""
 
     @property
     def live_calls(self) -> int:
@@ -217,7 +220,10 @@ class Ingress:
         self._throttle.give_back(self._addresses.client(request), self._clock())
 
     def _has_room(self) -> bool:
-        return not self._draining and len(self._live) < self._settings.streams.max_calls
+        if self._draining or len(self._live) >= self._settings.streams.max_calls:
+            self.no_room["draining" if self._draining else "full"] += 1
+            return False
+        return True
 
     def _admit(self, leg: StreamLeg) -> None:
         self._live[id(leg)] = leg

@@ -121,6 +121,10 @@ class AgentConnection:
         return int(self._protocol.uplink_format.ms_in(octets))
 
     @property
+    def connected_ns(self) -> int | None:
+        return self._link.connected_ns
+
+    @property
     def said(self) -> Sequence[Said]:
         return [said for _, said in self._said]
 

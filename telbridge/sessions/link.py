@@ -53,6 +53,9 @@ class Patience:
 class Link:
     """`run` once. Neither words, audio nor keys are ever logged here."""
 
+    connected_ns: int | None = None
+    """When the WebSocket was open."""
+
     def __init__(
         self,
         protocol: AgentProtocol,
@@ -134,7 +137,8 @@ class Link:
             opened = await self._open()
             if not isinstance(opened, AgentSocket):
                 return opened
-            self._log.debug("session_connected", connect_ms=(self._clock() - started_ns) // 1_000_000)
+            self.connected_ns = self._clock()
+            self._log.debug("session_connected", connect_ms=(self.connected_ns - started_ns) // 1_000_000)
             return await self._converse(opened)
         finally:
             self._finish(SessionEnd(Ending.INTERNAL_ERROR))  # Unless it has ended: no more of it is asked.

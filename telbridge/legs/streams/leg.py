@@ -222,6 +222,7 @@ class StreamLeg:
             tx_lost=0,
             tx_jitter_ms=0.0,
             rtt_ms=self._lead.round_trip_ms,
+            drift_ppm=self._intake.drift.ppm,
         )
 
     async def told(self) -> Mapping[str, str]:
@@ -246,7 +247,7 @@ class StreamLeg:
         happening = self._peer.receive(message)
         if type(happening) is bytes:
             intake.audio_messages += 1
-            intake.octets += len(happening)
+            intake.took(len(happening), now_ns)
             if self._state is _State.TALKING and self._media is not None:
                 self._media.uplink(happening, now_ns)
             return
