@@ -8,6 +8,7 @@ from typing import Final
 
 from telbridge.call.events import ReplyId
 from telbridge.call.music import Music
+from telbridge.call.narration import Narration
 from telbridge.call.playout import OWN_WORDS, Heard, Playout
 from telbridge.call.ports import Leg
 from telbridge.call.turns import TurnBook
@@ -30,6 +31,7 @@ class Downlink:
         self._lobby: Final = Playout(leg.format, leg.frame_ms)
         self.music: Final = Music(leg.format, self.playout.frame_bytes)
         self.utterances: Final = Utterances(said)
+        self.narration: Final = Narration(leg.tell)
         self.connected = False
         self.audible = self._lobby
         """What the caller hears now."""
@@ -79,7 +81,8 @@ class Downlink:
     def _note_agent(self, playing: ReplyId, now_ns: int) -> None:
         if playing not in self._started:
             self._started.add(playing)
-            self._turns.agent_frame(playing, now_ns)
+            turn = self._turns.agent_frame(playing, now_ns)
+            self._loop.call_soon(self.narration.began, playing, turn)
         if not self._agent_sounds:
             self._agent_sounds = True
             self._loop.call_soon(self._tell, "agent_speaking")
@@ -87,6 +90,7 @@ class Downlink:
     def settle(self) -> None:
         """What was asked for has been heard, and the agent has come to its end; told once."""
         self.utterances.settle(self._still_sounds)
+        self.narration.settle(self._still_sounds)
         if self._agent_sounds and self.playout.playing is None and not self.playout.unfinished:
             self._agent_sounds = False
             self._tell("agent_stopped")
@@ -138,5 +142,6 @@ class Downlink:
             if unplayed_ms:  # The carrier threw it away: nothing more leaves.
                 self._turns.silent(now_ns)
         self._agent_sounds = False
+        self.narration.cut(heard, barge_in=barge_in)
         self.utterances.cut()
         return heard

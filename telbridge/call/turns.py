@@ -41,6 +41,13 @@ class Turn:
     """What the API says of its own share, by its own names."""
     replies: list[ReplyId] = field(default_factory=list)
 
+    @property
+    def gap_ms(self) -> float | None:
+        """From the end of the caller's turn to the first frame of the answer."""
+        if self.caller_stopped_ms is None or self.agent_first_frame_ms is None:
+            return None
+        return max(0.0, self.agent_first_frame_ms - self.caller_stopped_ms)
+
 
 class TurnBook:
     """The turns of one call, in order."""
@@ -91,13 +98,16 @@ class TurnBook:
         """Of the turn that is being answered."""
         self.current.server_latency_ms.update(figures_ms)
 
-    def agent_frame(self, reply: ReplyId, at_ns: int) -> None:
-        """Call once for the first frame of each reply that reaches the leg."""
+    def agent_frame(self, reply: ReplyId, at_ns: int) -> Turn | None:
+        """Call once for the first frame of each reply that reaches the leg. The turn that it is the first
+        answer to, if it is."""
         for turn in reversed(self.turns):
             if reply in turn.replies:
                 if turn.agent_first_frame_ms is None:
                     turn.agent_first_frame_ms = self._ms(at_ns)
-                return
+                    return turn
+                break
+        return None
 
     def interrupted(self, heard: Sequence[Heard], at_ns: int) -> None:
         """The agent was heard and has been flushed: the turn that it answered was cut."""

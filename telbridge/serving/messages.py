@@ -13,3 +13,5 @@ class WorkerStart(BaseModel):
     settings: Settings
     agent_port: int | None
     """Of the embedded agent on this machine, where it runs."""
+    ticket_key: str | None = None
+    """Base64: under it tickets are issued and taken, whichever process did the one or the other."""

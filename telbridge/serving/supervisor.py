@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import secrets
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -11,10 +13,12 @@ from typing import Any, Final
 import structlog
 
 from telbridge.config import ConfigErrors, Settings
+from telbridge.legs.streams.tickets import TicketOffice
 from telbridge.serving.admin import Admin
 from telbridge.serving.children import Child, ChildFailed
 from telbridge.serving.dialplans import uses_local_agent
 from telbridge.serving.messages import WorkerStart
+from telbridge.serving.phone_page import PHONE, PhonePage
 
 log = structlog.get_logger()
 
@@ -37,7 +41,9 @@ class Supervisor:
         self._worker = Child(
             "worker", lambda: ["-m", "telbridge.serving.worker"], first_line=self._worker_start
         )
-        self._admin = Admin(settings.admin, self._not_ready)
+        self._ticket_key = secrets.token_bytes(32)
+        phone = PhonePage(settings, TicketOffice(self._ticket_key), lambda: "http" in self._worker.ready)
+        self._admin = Admin(settings.admin, self._not_ready, phone.routes())
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT; a second signal ends live calls at once. SIGHUP has the dialplans read
@@ -50,7 +56,7 @@ class Supervisor:
             self._local = await asyncio.to_thread(uses_local_agent, self._settings)
             await self._start_admin()
             await self._start()
-            self._on_ready(self._worker.ready)
+            self._on_ready({**self._worker.ready, **self._phone()})
             await self._stop.wait()
             log.info("draining", limit_s=self._settings.serve.drain_s)
         finally:
@@ -100,6 +106,11 @@ class Supervisor:
         except ConfigErrors as errors:
             raise ChildFailed(str(errors)) from None
 
+    def _phone(self) -> dict[str, str]:
+        """Where the telephone in the browser is; {} where it cannot call."""
+        there = self._admin.url if "http" in self._worker.ready else None
+        return {"phone": there + PHONE} if there else {}
+
     def _not_ready(self) -> list[str]:
         if self._stop.is_set():
             return ["draining"]
@@ -129,4 +140,8 @@ class Supervisor:
         if self._local:
             await self._agent_ready.wait()
             agent_port = self._agent_port
-        return WorkerStart(settings=self._settings, agent_port=agent_port).model_dump_json(exclude_unset=True)
+        return WorkerStart(
+            settings=self._settings,
+            agent_port=agent_port,
+            ticket_key=base64.b64encode(self._ticket_key).decode(),
+        ).model_dump_json(exclude_unset=True)

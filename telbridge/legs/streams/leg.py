@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Final, Protocol, assert_never
@@ -24,6 +24,7 @@ from telbridge.call.ports import Media
 from telbridge.legs.streams.intake import Intake
 from telbridge.legs.streams.lead import Lead
 from telbridge.legs.streams.peer import (
+    Curious,
     Fault,
     Flow,
     Ignored,
@@ -91,6 +92,7 @@ class StreamLeg:
         self._format, self._peer, self._wire = parts.format, parts.peer, parts.wire
         self._clock, self._log = parts.clock, parts.log
         self._loop = asyncio.get_running_loop()
+        self._curious = parts.peer if isinstance(parts.peer, Curious) else None
         self._opcode = TEXT if parts.peer.audio_is_text else BINARY
         self._lead_ms = parts.lead_ms
         self._lead = Lead(parts.lead_ms, marks=parts.peer.answers_marks)
@@ -167,6 +169,10 @@ class StreamLeg:
         self._say(self._peer.clear())
         unplayed_ns = self._lead.cleared(self._clock()) - self._silent_ns
         return max(0, unplayed_ns) // 1_000_000
+
+    def tell(self, event: str, facts: Mapping[str, str | int | bool]) -> None:
+        if self._curious is not None and self._state is not _State.OVER:
+            self._say(self._curious.event(event, facts))
 
     def quality(self) -> LegQuality | None:
         """TCP loses nothing; `rx_lost` is what the carrier says it threw away before."""
