@@ -81,8 +81,8 @@ class Downlink:
     def _note_agent(self, playing: ReplyId, now_ns: int) -> None:
         if playing not in self._started:
             self._started.add(playing)
-            turn = self._turns.agent_frame(playing, now_ns)
-            self._loop.call_soon(self.narration.began, playing, turn)
+            self._turns.agent_frame(playing, now_ns)
+            self._loop.call_soon(self.narration.began, playing, self._turns.turns)
         if not self._agent_sounds:
             self._agent_sounds = True
             self._loop.call_soon(self._tell, "agent_speaking")
@@ -101,15 +101,17 @@ class Downlink:
     # ------------------------------------------------------------ speech
 
     def append(self, reply: ReplyId, audio: bytes) -> bool:
-        """Speech of the agent, in the leg's format. False if this reply was cut."""
-        if not self.playout.append(reply, audio):
-            return False
+        """Speech of the agent, in the leg's format; then `wake`. False if this reply was cut."""
+        return self.playout.append(reply, audio)
+
+    def wake(self) -> None:
+        """All that is to be known of what was appended is known: it may be heard."""
         self._leg.wake()
-        return True
 
     def complete(self, reply: ReplyId) -> None:
         """Nothing more will come of it."""
         self.playout.complete(reply)
+        self._leg.wake()
         self.utterances.began(reply)
         self.utterances.complete(reply)
         self.settle()
@@ -142,6 +144,6 @@ class Downlink:
             if unplayed_ms:  # The carrier threw it away: nothing more leaves.
                 self._turns.silent(now_ns)
         self._agent_sounds = False
-        self.narration.cut(heard, barge_in=barge_in)
+        self.narration.cut(heard, interrupted=barge_in)
         self.utterances.cut()
         return heard

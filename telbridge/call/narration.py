@@ -1,7 +1,7 @@
 """How the conversation goes, for a peer that wants to know: who speaks, what was said, what was heard of it.
 
-The agent's words are told as they are heard: from the first frame of a reply on, and once more when it is over,
-whole or as far as the caller got. Pure book-keeping, but for `tell`.
+The agent's words are told as they are heard: from the first frame of a reply on, and once more when it is
+over, whole or as far as the caller got. Pure book-keeping, but for `tell`.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ class Narration:
     def __init__(self, tell: Tell) -> None:
         self._tell = tell
         self._replies: dict[ReplyId, _Reply] = {}
+        self._gaps_told = 0
+        """Of the turns before this one nothing more is told."""
 
     def happened(self, event: str, facts: Mapping[str, str]) -> None:
         """An event by its name in a dialplan. Of its facts only words are told: errors are ours."""
@@ -61,10 +63,13 @@ class Narration:
         entry.text = text
         self._say(reply, entry)
 
-    def began(self, reply: ReplyId, turn: Turn | None) -> None:
-        """Its first frame is out; `turn`: the one that it answers first."""
-        if turn is not None and turn.gap_ms is not None:
-            self._tell("turn", {"gap_ms": round(turn.gap_ms)})
+    def began(self, reply: ReplyId, turns: Sequence[Turn]) -> None:
+        """Its first frame is out."""
+        for number in range(len(turns) - 1, self._gaps_told - 1, -1):
+            gap_ms = turns[number].gap_ms
+            if reply in turns[number].replies and gap_ms is not None:
+                self._gaps_told = number + 1
+                self._tell("turn", {"gap_ms": round(gap_ms)})
         entry = self._replies.setdefault(reply, _Reply())
         entry.sounds = True
         self._say(reply, entry)
@@ -76,9 +81,9 @@ class Narration:
                 entry.final = True
                 self._say(reply, entry)
 
-    def cut(self, heard: Sequence[Heard], *, barge_in: bool) -> None:
-        """All that was being said has been thrown away."""
-        if heard and barge_in:
+    def cut(self, heard: Sequence[Heard], *, interrupted: bool) -> None:
+        """All that was being said has been thrown away. `interrupted`: because the caller spoke."""
+        if heard and interrupted:
             facts = {
                 "heard_ms": sum(fate.heard_ms for fate in heard),
                 "discarded_ms": sum(fate.discarded_ms for fate in heard),

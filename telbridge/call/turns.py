@@ -43,10 +43,12 @@ class Turn:
 
     @property
     def gap_ms(self) -> float | None:
-        """From the end of the caller's turn to the first frame of the answer."""
+        """From the end of the caller's turn to the first frame of the answer; None where the agent did not
+        wait for the end."""
         if self.caller_stopped_ms is None or self.agent_first_frame_ms is None:
             return None
-        return max(0.0, self.agent_first_frame_ms - self.caller_stopped_ms)
+        gap_ms = self.agent_first_frame_ms - self.caller_stopped_ms
+        return gap_ms if gap_ms >= 0 else None
 
 
 class TurnBook:
@@ -98,16 +100,13 @@ class TurnBook:
         """Of the turn that is being answered."""
         self.current.server_latency_ms.update(figures_ms)
 
-    def agent_frame(self, reply: ReplyId, at_ns: int) -> Turn | None:
-        """Call once for the first frame of each reply that reaches the leg. The turn that it is the first
-        answer to, if it is."""
+    def agent_frame(self, reply: ReplyId, at_ns: int) -> None:
+        """Call once for the first frame of each reply that reaches the leg."""
         for turn in reversed(self.turns):
             if reply in turn.replies:
                 if turn.agent_first_frame_ms is None:
                     turn.agent_first_frame_ms = self._ms(at_ns)
-                    return turn
-                break
-        return None
+                return
 
     def interrupted(self, heard: Sequence[Heard], at_ns: int) -> None:
         """The agent was heard and has been flushed: the turn that it answered was cut."""

@@ -50,8 +50,8 @@ class Ingress:
         environ: Mapping[str, str] = os.environ,
         ticket_key: bytes | None = None,
     ) -> None:
-        """ConfigErrors if a secret that the settings name is missing. `ticket_key`: of those who issue tickets
-        for us; without it none is taken but our own."""
+        """ConfigErrors if a secret that the settings name is missing. `ticket_key`: of those who issue
+        tickets for us."""
         self._settings, self._on_leg, self._log, self._clock = settings, on_leg, log, clock
         self._environ = environ
         self._office = TicketOffice(ticket_key)

@@ -38,8 +38,8 @@ _HEADERS: Final = {
 
 
 class PhonePage:
-    """Routes for the admin port. Whoever may open the page may call: each call gets a ticket of its own, which
-    pages of other origins cannot read."""
+    """Routes for the admin port. Whoever may open the page may call: each call gets a ticket of its own,
+    which pages of other origins cannot read."""
 
     def __init__(
         self,

@@ -28,6 +28,7 @@ let startedMs = 0;
 let timer = 0;
 let wakeLock = null;
 let replies = new Map();
+let listening = null; // The line that waits for what the caller is saying.
 let gaps = [];
 let underruns = 0;
 
@@ -69,7 +70,10 @@ function become(state, words) {
   for (const key of at("keypad").children) key.disabled = state !== "talking";
   if (!busy) {
     clearInterval(timer);
+    listening?.remove();
+    listening = null;
     mute(false);
+    showKeys(false);
     show("you", 0);
     show("agent", 0);
     wakeLock?.release();
@@ -82,8 +86,11 @@ function onEvent({ event, ...facts }) {
     case "answered":
       answered();
       break;
+    case "caller_speaking":
+      listen();
+      break;
     case "caller_said":
-      say("you", facts.text);
+      callerSaid(facts.text);
       break;
     case "agent_said":
       agentSaid(facts);
@@ -162,6 +169,22 @@ function agentSaid({ reply, text, cut }) {
   });
 }
 
+// Words come late: the line is where they were spoken.
+function listen() {
+  listening?.remove(); // That was a cough.
+  listening = say("you", "…").parentElement;
+  listening.classList.add("waiting");
+}
+
+function callerSaid(text) {
+  const item = listening ?? say("you", "").parentElement;
+  listening = null;
+  keepInView(() => {
+    item.classList.remove("waiting");
+    item.lastElementChild.textContent = text;
+  });
+}
+
 // A new line of the conversation; the element that holds its words.
 function say(who, text) {
   const item = document.createElement("li");
@@ -228,6 +251,11 @@ function mute(on) {
   at("mute").textContent = on ? "Muted" : "Mute";
 }
 
+function showKeys(on) {
+  body.dataset.keys = on ? "shown" : "hidden";
+  at("keys").setAttribute("aria-pressed", String(on));
+}
+
 for (const digit of KEYS) {
   const key = document.createElement("button");
   key.type = "button";
@@ -238,6 +266,7 @@ for (const digit of KEYS) {
 
 at("call").addEventListener("click", () => (line ? line.hangUp() : call()));
 at("mute").addEventListener("click", () => mute(at("mute").getAttribute("aria-pressed") !== "true"));
+at("keys").addEventListener("click", () => showKeys(body.dataset.keys !== "shown"));
 addEventListener("keydown", (event) => {
   const typing = event.target instanceof HTMLInputElement || event.ctrlKey || event.metaKey || event.altKey;
   if (!typing && KEYS.includes(event.key)) press(event.key);
