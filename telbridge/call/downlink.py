@@ -79,13 +79,13 @@ class Downlink:
         self._loop.call_soon(self.settle)
 
     def _note_agent(self, playing: ReplyId, now_ns: int) -> None:
+        if not self._agent_sounds:
+            self._agent_sounds = True
+            self._loop.call_soon(self._tell, "agent_speaking")
         if playing not in self._started:
             self._started.add(playing)
             self._turns.agent_frame(playing, now_ns)
             self._loop.call_soon(self.narration.began, playing, self._turns.turns)
-        if not self._agent_sounds:
-            self._agent_sounds = True
-            self._loop.call_soon(self._tell, "agent_speaking")
 
     def settle(self) -> None:
         """What was asked for has been heard, and the agent has come to its end; told once."""

@@ -94,8 +94,14 @@ class Tab:
 
     async def click(self, selector: str) -> None:
         """As a finger does: at its middle."""
-        place = f"document.querySelector({json.dumps(selector)}).getBoundingClientRect()"
-        x, y = await self.run(f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])({place})")
+        x, y = await self.run(
+            f"""(() => {{
+              const it = document.querySelector({json.dumps(selector)});
+              it.scrollIntoView({{ block: "nearest" }});
+              const {{ x, y, width, height }} = it.getBoundingClientRect();
+              return [x + width / 2, y + height / 2];
+            }})()"""
+        )
         for kind in ("mousePressed", "mouseReleased"):
             await self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 

@@ -106,7 +106,11 @@ async def until(condition: Any, within_s: float = PATIENCE_S) -> None:
 
 @asynccontextmanager
 async def stream_bed(
-    *, environ: Mapping[str, str] | None = None, account: Account | None = None, **sections: Any
+    *,
+    environ: Mapping[str, str] | None = None,
+    account: Account | None = None,
+    ticket_key: bytes | None = None,
+    **sections: Any,
 ) -> AsyncIterator[StreamBed]:
     """`sections`: settings over test-friendly ones."""
     port = free_port()
@@ -118,6 +122,7 @@ async def stream_bed(
         lambda leg: sides.append(Side(leg)),
         structlog.get_logger(),
         environ={"TWILIO_AUTH_TOKEN": TOKEN} if environ is None else environ,
+        ticket_key=ticket_key,
     )
     await ingress.start()
     try:
