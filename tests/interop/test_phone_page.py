@@ -19,7 +19,10 @@ from tests.e2e.bridge import Bridge, free_port, serving
 from tests.interop.chromium import Tab, chromium, program
 
 CHROMIUM = program()
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium"),
+    pytest.mark.timeout(300),
+]
 
 MS = 16
 """Octets of linear 8 kHz."""

@@ -28,6 +28,7 @@ let startedMs = 0;
 let timer = 0;
 let wakeLock = null;
 let replies = new Map();
+let atEnd = true;
 let listening = null; // The line that waits for what the caller is saying.
 let gaps = [];
 let underruns = 0;
@@ -55,6 +56,7 @@ function forget() {
   gaps = [];
   underruns = 0;
   cause = null;
+  atEnd = true;
   at("transcript").replaceChildren();
   at("hint").hidden = true;
   notice("");
@@ -208,10 +210,15 @@ function note(words) {
 // Whoever has scrolled up to read is left in peace.
 function keepInView(change) {
   const list = at("transcript");
-  const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 48;
+  const stay = atEnd;
   change();
-  if (atEnd) list.scrollTop = list.scrollHeight;
+  if (stay) list.scrollTop = list.scrollHeight;
 }
+
+at("transcript").addEventListener("scroll", ({ target }) => {
+  atEnd = target.scrollHeight - target.scrollTop - target.clientHeight < 48;
+});
+new ResizeObserver(() => keepInView(() => {})).observe(at("transcript"));
 
 function figures() {
   const parts = [];
@@ -234,7 +241,7 @@ function seconds(ms) {
 
 function median(values) {
   const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)];
+  return (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2;
 }
 
 // ------------------------------------------------------------ what is pressed
