@@ -91,6 +91,21 @@ async def test_a_whole_conversation_is_told_in_its_order() -> None:
     assert summary.turns[0].agent_first_frame_ms is not None, "its first frame was taken before it had a turn"
 
 
+async def test_a_peer_that_breaks_the_rules_is_told_so_too() -> None:
+    async with (
+        stream_bed() as bed,
+        aiohttp.ClientSession() as http,
+        http.ws_connect(bed.generic) as socket,
+    ):
+        await socket.send_json({"type": "start", "format": FORMAT, "events": True})
+        await until(lambda: bed.sides)
+        await bed.sides[0].ready()
+        await socket.send_str("no JSON")
+        *_, ended, stop = await texts(socket, "stop")
+    assert ended == {"type": "event", "event": "ended", "cause": "leg_failed"}
+    assert stop == {"type": "stop", "reason": "message is not JSON"}
+
+
 # ---------------------------------------------------------------- who may: pages in a browser
 
 

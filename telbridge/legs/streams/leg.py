@@ -92,6 +92,8 @@ class StreamLeg:
         self._format, self._peer, self._wire = parts.format, parts.peer, parts.wire
         self._clock, self._log = parts.clock, parts.log
         self._loop = asyncio.get_running_loop()
+        self._end_told = False
+        """The peer knows why, or will not be told."""
         self._curious = parts.peer if isinstance(parts.peer, Curious) else None
         self._opcode = TEXT if parts.peer.audio_is_text else BINARY
         self._lead_ms = parts.lead_ms
@@ -171,6 +173,7 @@ class StreamLeg:
         return max(0, unplayed_ns) // 1_000_000
 
     def tell(self, event: str, facts: Mapping[str, str | int | bool]) -> None:
+        self._end_told = self._end_told or event == "ended"
         if self._curious is not None and self._state is not _State.OVER:
             self._say(self._curious.event(event, facts))
 
@@ -252,6 +255,8 @@ class StreamLeg:
         """End it for this reason, at once. `detail` is told to the peer."""
         if self._state is _State.OVER:
             return
+        if not self._end_told and ending is not Ending.CALLER_HUNG_UP:
+            self.tell("ended", {"cause": ending.value})
         self._state = _State.OVER
         reason = detail or ending.value.replace("_", " ")
         if ending is not Ending.CALLER_HUNG_UP:

@@ -41,7 +41,7 @@ export class Line {
     // First, while the browser still sees the click that asked for it.
     const context = this.context({ sampleRate: RATE_HZ, latencyHint: "interactive" });
     this.microphone = await askForMicrophone();
-    if (this.isOver) return;
+    this.goOn();
     await context.resume();
     await context.audioWorklet.addModule(new URL("./playout.js", import.meta.url));
     this.speaker = new AudioWorkletNode(context, "playout", { numberOfInputs: 0, outputChannelCount: [1] });
@@ -89,14 +89,16 @@ export class Line {
 
   async openSocket({ called, caller }) {
     const url = await this.ask();
-    if (this.isOver) return;
+    this.goOn();
     const socket = new WebSocket(url);
     socket.binaryType = "arraybuffer";
     this.socket = socket;
     await new Promise((resolve, reject) => {
       socket.onopen = resolve;
-      socket.onerror = () => reject(new LineFault(`No answer from ${new URL(url).host}.`));
+      const { host } = new URL(url);
+      socket.onerror = () => reject(new LineFault(`${host} did not take the call. The log of telbridge says why.`));
     });
+    this.goOn();
     socket.onerror = null;
     socket.onmessage = ({ data }) => this.receive(data);
     socket.onclose = ({ code, reason }) =>
@@ -129,6 +131,7 @@ export class Line {
   }
 
   receive(data) {
+    if (this.isOver) return;
     if (data instanceof ArrayBuffer) {
       this.speaker.port.postMessage({ audio: data }, [data]);
       return;
@@ -145,6 +148,11 @@ export class Line {
 
   // ------------------------------------------------------------ the end
 
+  // What was waited for may come after the caller has hung up.
+  goOn() {
+    if (this.isOver) throw new LineFault("You hung up.");
+  }
+
   finish(end, afterMs = 0) {
     if (this.isOver) return;
     this.release(afterMs);
@@ -156,7 +164,8 @@ export class Line {
     this.isOver = true;
     for (const track of this.microphone?.getTracks() ?? []) track.stop();
     this.socket?.close(1000);
-    setTimeout(() => this.contexts.forEach((context) => context.close()), afterMs);
+    const contexts = this.contexts.splice(0);
+    setTimeout(() => contexts.forEach((context) => context.close()), afterMs);
   }
 }
 

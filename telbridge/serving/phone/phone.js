@@ -148,7 +148,7 @@ function onOver({ why, detail }) {
   const said = cause ?? why;
   become("idle", CAUSES[said] ?? said.replaceAll("_", " "));
   if (why === "line_lost" && detail) notice(detail);
-  else if (!cause && detail?.startsWith("refused")) notice("No dialplan takes this call: telbridge route says why.");
+  else if (detail?.startsWith("refused with 404")) notice("No dialplan takes this call: telbridge route says why.");
   line = null;
 }
 
