@@ -178,6 +178,33 @@ async def test_a_page_without_a_microphone_says_what_to_do(any_pjsua2: str, tmp_
         assert await tab.run("document.getElementById('call').textContent") == "Call"
 
 
+async def test_who_hangs_up_before_the_microphone_is_allowed_has_called_nobody(
+    any_pjsua2: str, tmp_path: Path
+) -> None:
+    async with serving(any_pjsua2, tmp_path, ECHO) as bridge, a_browser(caller_wav(tmp_path, b"")) as tab:
+        await tab.ask(
+            "Page.addScriptToEvaluateOnNewDocument",
+            source="""const devices = MediaDevices.prototype, ask = devices.getUserMedia;
+                      devices.getUserMedia = async function (wish) {
+                        const stream = await ask.call(this, wish);
+                        window.track = stream.getTracks()[0];
+                        document.body.dataset.asked = "yes";
+                        await new Promise((allow) => (window.allow = allow));
+                        return stream;
+                      };""",
+        )
+        await tab.open(f"{bridge.admin}/phone")
+        await tab.click("#call")
+        await tab.until("document.body.dataset.asked")
+        await tab.click("#call")
+        assert await tab.run("document.getElementById('state').textContent") == "You hung up"
+        await tab.run("(window.allow(), new Promise((done) => setTimeout(done)))")
+        assert await tab.run("window.track.readyState") == "ended"
+        assert await tab.run("document.getElementById('notice').hidden")
+        assert tab.complaints == []
+        assert bridge.logged("call_arrived") == []
+
+
 async def test_a_page_that_is_not_secure_says_what_to_do(any_pjsua2: str, tmp_path: Path) -> None:
     async with serving(any_pjsua2, tmp_path, ECHO) as bridge, a_browser() as tab:
         await tab.ask(
