@@ -308,7 +308,7 @@ class Call:
             self._unanswered = 0
             self._owed.nothing()
             self._cancel_parting()
-        self._downlink.wake()
+        self._leg.wake()  # Only now: a stream takes it at once, and it has its turn.
         if not self._paused and self._downlink.playout.queued_octets > self._high_octets:
             self._paused = True
             seat.session.pause_reading()

@@ -101,12 +101,9 @@ class Downlink:
     # ------------------------------------------------------------ speech
 
     def append(self, reply: ReplyId, audio: bytes) -> bool:
-        """Speech of the agent, in the leg's format; then `wake`. False if this reply was cut."""
+        """Speech of the agent, in the leg's format; whoever brings it wakes the leg. False if this reply was
+        cut."""
         return self.playout.append(reply, audio)
-
-    def wake(self) -> None:
-        """All that is to be known of what was appended is known: it may be heard."""
-        self._leg.wake()
 
     def complete(self, reply: ReplyId) -> None:
         """Nothing more will come of it."""
