@@ -268,6 +268,7 @@ class Call:
                 self._tell("caller_said", text=event.text)
             case AgentTranscript():
                 self._turns.agent_said(event.reply, event.text)
+                self._downlink.narration.wrote(event.reply, event.text)
                 self._transcripts[event.reply] = event.text
             case SessionReady():
                 self._on_ready(event)
@@ -331,6 +332,7 @@ class Call:
             self._unanswered = 0
             self._owed.nothing()
             self._cancel_parting()
+        self._leg.wake()  # Only now: a stream takes it at once, and it has its turn.
         if not self._paused and self._downlink.playout.queued_octets > self._high_octets:
             self._paused = True
             seat.session.pause_reading()
@@ -412,6 +414,7 @@ class Call:
 
     def _tell(self, event: str, **facts: str) -> None:
         if not self._deaf:
+            self._downlink.narration.happened(event, facts)
             self._director.happened(event, **facts)
 
     # ------------------------------------------------------------ what a dialplan can have done
@@ -758,17 +761,21 @@ class Call:
             await _first(self._answered, self._over, timeout_s=HANG_UP_S)
         if end.ending is Ending.DIALPLAN_HUNG_UP:
             await self._say_last_words()
-            self._leg.hang_up()
-            await _first(self._over, timeout_s=HANG_UP_S)
+            await self._hang_up(end)
             return
         await self._played_out(_LAST_WORDS_MS.get(end.ending, LAST_WORDS_MS))
         if end.ending is not Ending.AGENT_HUNG_UP and self._plan.apology:
             self._log.warning("apology", ending=end.ending.value, detail=end.detail[:200])
             await self._apologise()
+        await self._hang_up(end)
+
+    async def _hang_up(self, end: SessionEnd) -> None:
+        self._downlink.narration.ended(end)
         self._leg.hang_up()
         await _first(self._over, timeout_s=HANG_UP_S)
 
     def _refuse(self, end: SessionEnd) -> None:
+        self._downlink.narration.ended(end)
         if end.ending is Ending.DRAINED:
             self._leg.reject(503, retry_after_s=RETRY_AFTER_S)
         else:

@@ -8,6 +8,7 @@ from typing import Final
 
 from telbridge.call.events import ReplyId
 from telbridge.call.music import Music
+from telbridge.call.narration import Narration
 from telbridge.call.playout import OWN_WORDS, Heard, Playout
 from telbridge.call.ports import Leg
 from telbridge.call.turns import TurnBook
@@ -36,6 +37,7 @@ class Downlink:
         self._lobby: Final = Playout(leg.format, leg.frame_ms)
         self.music: Final = Music(leg.format, self.playout.frame_bytes)
         self.utterances: Final = Utterances(said)
+        self.narration: Final = Narration(leg.tell)
         self.connected = False
         self.audible = self._lobby
         """What the caller hears now."""
@@ -89,16 +91,18 @@ class Downlink:
         self._loop.call_soon(self.settle)
 
     def _note_agent(self, playing: ReplyId, now_ns: int) -> None:
-        if playing not in self._started:
-            self._started.add(playing)
-            self._turns.agent_frame(playing, now_ns, max(now_ns, self._clock()))
         if not self._agent_sounds:
             self._agent_sounds = True
             self._loop.call_soon(self._tell, "agent_speaking")
+        if playing not in self._started:
+            self._started.add(playing)
+            self._turns.agent_frame(playing, now_ns, max(now_ns, self._clock()))
+            self._loop.call_soon(self.narration.began, playing, self._turns.turns)
 
     def settle(self) -> None:
         """What was asked for has been heard, and the agent has come to its end; told once."""
         self.utterances.settle(self._still_sounds)
+        self.narration.settle(self._still_sounds)
         if self._agent_sounds and self.playout.playing is None and not self.playout.unfinished:
             self._agent_sounds = False
             self._tell("agent_stopped")
@@ -109,15 +113,14 @@ class Downlink:
     # ------------------------------------------------------------ speech
 
     def append(self, reply: ReplyId, audio: bytes) -> bool:
-        """Speech of the agent, in the leg's format. False if this reply was cut."""
-        if not self.playout.append(reply, audio):
-            return False
-        self._leg.wake()
-        return True
+        """Speech of the agent, in the leg's format; whoever brings it wakes the leg. False if this reply was
+        cut."""
+        return self.playout.append(reply, audio)
 
     def complete(self, reply: ReplyId) -> None:
         """Nothing more will come of it."""
         self.playout.complete(reply)
+        self._leg.wake()
         self.utterances.began(reply)
         self.utterances.complete(reply)
         self.settle()
@@ -151,5 +154,6 @@ class Downlink:
             if unplayed_ms:  # The carrier threw it away: nothing more leaves.
                 self._turns.silent(now_ns)
         self._agent_sounds = False
+        self.narration.cut(heard, interrupted=bool(cut_by))
         self.utterances.cut()
         return heard

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Protocol
@@ -88,6 +88,10 @@ class Leg(Protocol):
     def flush(self) -> int:
         """Throw away what the leg itself or its peer has buffered towards the caller. Returns how many ms of
         the frames taken last were not played; 0 where a frame leaves when it is taken."""
+
+    def tell(self, event: str, facts: Mapping[str, str | int | bool]) -> None:
+        """What happens in the conversation, for a peer that asked to be told (docs/media-streams.md, Events);
+        nothing where there is nobody to tell. The only way by which words leave on a leg."""
 
     def quality(self) -> LegQuality | None:
         """RTP statistics, while the leg lives and after its end; None where the leg has none."""

@@ -50,3 +50,5 @@ def _announce(settings: Settings, ready: Mapping[str, Any]) -> None:
         records=str(settings.records.file()),
         pjsua2=ready["pjsua2"],
     )
+    if "phone" in ready:
+        log.info("call_from_browser", url=ready["phone"])

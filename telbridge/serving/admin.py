@@ -33,6 +33,15 @@ class Admin:
         self._pages = list(pages)
         self._runner: web.AppRunner | None = None
 
+    @property
+    def url(self) -> str | None:
+        """For a browser on this machine, while it listens."""
+        host = self._section.host
+        if host in ("0.0.0.0", "::"):
+            host = "localhost"
+        host = f"[{host}]" if ":" in host else host
+        return f"http://{host}:{self._section.port}" if self._runner else None
+
     async def start(self) -> None:
         """Listen. ConfigErrors if a port that was asked for cannot be had; the default port is only tried."""
         application = web.Application()

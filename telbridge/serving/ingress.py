@@ -17,6 +17,7 @@ from telbridge.config import ConfigError, ConfigErrors, Settings
 from telbridge.legs.streams.clock import StreamClock
 from telbridge.legs.streams.door import Door, Terms
 from telbridge.legs.streams.leg import StreamLeg
+from telbridge.legs.streams.tickets import TicketOffice
 from telbridge.serving.carriers import carriers_of
 from telbridge.serving.ingress_address import Addresses
 from telbridge.serving.ingress_carrier import CarrierIngress
@@ -51,10 +52,13 @@ class Ingress:
         *,
         clock: Callable[[], int] = time.monotonic_ns,
         environ: Mapping[str, str] = os.environ,
+        ticket_key: bytes | None = None,
     ) -> None:
-        """ConfigErrors if a secret that the settings name is missing."""
+        """ConfigErrors if a secret that the settings name is missing. `ticket_key`: of those who issue
+        tickets for us."""
         self._settings, self._on_leg, self._log, self._clock = settings, on_leg, log, clock
         self._environ = environ
+        self._office = TicketOffice(ticket_key)
         self._legs: dict[str, StreamLeg] = {}
         self._live: dict[int, StreamLeg] = {}
         self._draining = False
@@ -185,6 +189,7 @@ class Ingress:
         application.add_routes(
             GenericIngress(
                 token=self._generic_token,
+                office=self._office,
                 addresses=self._addresses,
                 door=door,
                 has_room=self._has_room,

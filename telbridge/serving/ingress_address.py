@@ -19,7 +19,7 @@ _FORWARDED: Final = (
     "Via",
     "X-Real-IP",
 )
-_LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Addresses:
@@ -36,7 +36,7 @@ class Addresses:
         hops = ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")
         for hop in reversed([hop.strip() for hop in hops if hop.strip()]):
             if not self.is_proxy(hop):
-                return hop if _is_address(hop) else peer
+                return hop if is_address(hop) else peer
         return peer
 
     def base(self, request: web.Request) -> str:
@@ -66,14 +66,14 @@ class Addresses:
         host = urlsplit(f"//{request.headers.get('Host', '')}").hostname or ""
         origin = request.headers.get("Origin")
         same = origin is None or urlsplit(origin).netloc == request.headers.get("Host")
-        return host in _LOCAL_NAMES and same
+        return host in LOCAL_NAMES and same
 
     def is_proxy(self, address: str) -> bool:
         """Whether this is one that we trust."""
-        return _is_address(address) and any(ip_address(address) in network for network in self._trusted)
+        return is_address(address) and any(ip_address(address) in network for network in self._trusted)
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
     try:
         ip_address(text)
     except ValueError:
@@ -82,7 +82,7 @@ def _is_address(text: str) -> bool:
 
 
 def _is_loopback(text: str) -> bool:
-    return _is_address(text) and ip_address(text).is_loopback
+    return is_address(text) and ip_address(text).is_loopback
 
 
 def websocket_url(url: str) -> str:

@@ -1,4 +1,4 @@
-"""The generic stream over HTTP: a bearer token, or somebody on this machine."""
+"""The generic stream over HTTP: a bearer token, a ticket of our own page, or somebody on this machine."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from telbridge.call.events import CallFacts
 from telbridge.legs.streams.door import Door, Refused
 from telbridge.legs.streams.generic import GenericPeer
 from telbridge.legs.streams.peer import Started
+from telbridge.legs.streams.tickets import Ticket, TicketOffice, TicketRefused
 from telbridge.serving.ingress_address import Addresses
 from telbridge.serving.ingress_limits import Seldom
 
 STREAM: Final = "/generic/stream"
+PHONE_TICKET: Final = Ticket("phone", "")
+"""What the telephone on the admin port gets."""
 
 
 class GenericIngress:
@@ -26,6 +29,7 @@ class GenericIngress:
         self,
         *,
         token: str | None,
+        office: TicketOffice,
         addresses: Addresses,
         door: Door,
         has_room: Callable[[], bool],
@@ -34,6 +38,7 @@ class GenericIngress:
         log: Any,
     ) -> None:
         self._token, self._addresses, self._door, self._has_room = token, addresses, door, has_room
+        self._office = office
         self._welcome, self._clock, self._log = welcome, clock, log
         self._seldom = Seldom()
 
@@ -43,7 +48,7 @@ class GenericIngress:
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         if not self._may(request):
             if (left_out := self._seldom.now(self._clock())) is not None:
-                self._log.warning("generic_refused", why="no valid token", left_out=left_out)
+                self._log.warning("generic_refused", why="no valid token or ticket", left_out=left_out)
             raise web.HTTPForbidden(text="refused")
         if not self._has_room():
             return web.Response(status=503, headers={"Retry-After": "5"}, text="no room")
@@ -68,9 +73,18 @@ class GenericIngress:
         return await self._door.hold(request, GenericPeer(), admit)
 
     def _may(self, request: web.Request) -> bool:
+        """A page of another origin cannot show anything: it neither knows the token nor may read a ticket."""
+        if (ticket := request.query.get("ticket")) is not None:
+            return self._takes(ticket)
         if self._addresses.is_local(request):
             return True
         kind, _, given = request.headers.get("Authorization", "").partition(" ")
         if kind.lower() != "bearer":
             given = request.query.get("token", "")
         return self._token is not None and hmac.compare_digest(given.encode(), self._token.encode())
+
+    def _takes(self, ticket: str) -> bool:
+        try:
+            return self._office.take(ticket, self._clock()) == PHONE_TICKET
+        except TicketRefused:
+            return False

@@ -18,3 +18,5 @@ class WorkerStart(BaseModel):
     last_good: Path | None = None
     """A folder for the dialplans that were last without a mistake: they stand in when a worker is restarted
     while their folder has some."""
+    ticket_key: str | None = None
+    """Base64: under it tickets are issued and taken, whichever process did the one or the other."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import secrets
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -14,12 +16,14 @@ import structlog
 
 from telbridge import __version__
 from telbridge.config import ConfigErrors, Settings
+from telbridge.legs.streams.tickets import TicketOffice
 from telbridge.ops import catalogue
 from telbridge.serving.admin import Admin
 from telbridge.serving.children import Child, ChildFailed
 from telbridge.serving.dialplans import uses_local_agent
 from telbridge.serving.figures import Figures, Own
 from telbridge.serving.messages import WorkerStart
+from telbridge.serving.phone_page import PHONE, PhonePage
 
 log = structlog.get_logger()
 
@@ -49,7 +53,10 @@ class Supervisor:
             on_death=self._figures.forget,
             environ=self._figures.environ,
         )
-        self._admin = Admin(settings.admin, self._not_ready, [self._figures.page(self._own_figures)])
+        self._ticket_key = secrets.token_bytes(32)
+        phone = PhonePage(settings, TicketOffice(self._ticket_key), lambda: "http" in self._worker.ready)
+        pages = [self._figures.page(self._own_figures), *phone.routes()]
+        self._admin = Admin(settings.admin, self._not_ready, pages)
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT; a second signal ends live calls at once. SIGHUP has the dialplans read
@@ -65,7 +72,7 @@ class Supervisor:
             self._figures.open()
             await self._start_admin()
             await self._start()
-            self._on_ready(self._worker.ready)
+            self._on_ready({**self._worker.ready, **self._phone()})
             await self._stop.wait()
             log.info("draining", limit_s=self._settings.serve.drain_s)
         finally:
@@ -117,6 +124,11 @@ class Supervisor:
         except ConfigErrors as errors:
             raise ChildFailed(str(errors)) from None
 
+    def _phone(self) -> dict[str, str]:
+        """Where the telephone in the browser is; {} where it cannot call."""
+        there = self._admin.url if "http" in self._worker.ready else None
+        return {"phone": there + PHONE} if there else {}
+
     def _not_ready(self) -> list[str]:
         if self._stop.is_set():
             return ["draining"]
@@ -154,5 +166,9 @@ class Supervisor:
         if self._local:
             await self._agent_ready.wait()
             agent_port = self._agent_port
-        start = WorkerStart(settings=self._settings, agent_port=agent_port, last_good=self._last_good)
-        return start.model_dump_json(exclude_unset=True)
+        return WorkerStart(
+            settings=self._settings,
+            agent_port=agent_port,
+            last_good=self._last_good,
+            ticket_key=base64.b64encode(self._ticket_key).decode(),
+        ).model_dump_json(exclude_unset=True)

@@ -7,6 +7,7 @@ goes to stdout, SIGTERM drains it, and it ends when stdin closes.
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import signal
 import sys
@@ -72,6 +73,7 @@ class Worker:
         self._records = RecordFile(settings.records.file())
         self._words = _own_words(settings)
         self._callers = Callers()
+        self._ticket_key = base64.b64decode(start.ticket_key) if start.ticket_key else None
         self._calls: dict[str, Call] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.serving = asyncio.Event()
@@ -86,7 +88,7 @@ class Worker:
         async with make_http_session() as http:
             self._http = http
             endpoint = SipEndpoint(self._settings.sip, self._on_call, log=log)
-            ingress = Ingress(self._settings, self._on_call, log)
+            ingress = Ingress(self._settings, self._on_call, log, ticket_key=self._ticket_key)
             endpoint.start()
             pulse = Pulse(
                 self._metrics,

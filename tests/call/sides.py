@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -53,6 +53,7 @@ class HandLeg:
         self.woken = 0
         self.unplayed_ms = 0
         """What a carrier would hold."""
+        self.told: list[tuple[str, dict[str, str | int | bool]]] = []
         self.media: Media | None = None
         self._on_event: Callable[[LegEvent], None] | None = None
 
@@ -97,6 +98,9 @@ class HandLeg:
 
     def send_dtmf(self, digits: str, *, tone_ms: int, gap_ms: int) -> None:
         self.said.append(f"keys {digits}")
+
+    def tell(self, event: str, facts: Mapping[str, str | int | bool]) -> None:
+        self.told.append((event, dict(facts)))
 
     def quality(self) -> LegQuality | None:
         return None

@@ -113,6 +113,7 @@ async def stream_bed(
     account: Account | None = None,
     dialplan: str = "",
     on_dial: Callable[[Dial], Awaitable[DialEnd]] | None = None,
+    ticket_key: bytes | None = None,
     **sections: Any,
 ) -> AsyncIterator[StreamBed]:
     """`sections`: settings over test-friendly ones. `dialplan`: of every call. `on_dial`: see the phone."""
@@ -125,6 +126,7 @@ async def stream_bed(
         lambda leg: sides.append(Side(leg, dialplan)),
         structlog.get_logger(),
         environ={"TWILIO_AUTH_TOKEN": TOKEN} if environ is None else environ,
+        ticket_key=ticket_key,
     )
     await ingress.start()
     try:

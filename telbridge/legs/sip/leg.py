@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Final, Protocol
@@ -154,6 +154,9 @@ class SipLeg:
     def flush(self) -> int:
         """Nothing waits behind the leg: each frame leaves when it is taken."""
         return 0
+
+    def tell(self, event: str, facts: Mapping[str, str | int | bool]) -> None:
+        """SIP has no words for it."""
 
     def quality(self) -> LegQuality | None:
         if self._call is not None and self._port.live:

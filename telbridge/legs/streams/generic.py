@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import binascii
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 
 from telbridge.audio.formats import (
@@ -52,7 +53,7 @@ _MAX_KEY_MS: Final = 60_000
 
 
 class GenericPeer:
-    """Implements `telbridge.legs.streams.peer.StreamPeer`."""
+    """Implements `telbridge.legs.streams.peer.StreamPeer` and `Curious`."""
 
     traits: Final = GENERIC
     lost: Final = 0
@@ -61,7 +62,7 @@ class GenericPeer:
         self._format: AudioFormat | None = None
         self._stopped = False
         self.answers_marks = True
-        self.audio_is_text = self.wants_silence = False
+        self.audio_is_text = self.wants_silence = self._wants_events = False
 
     def receive(self, message: Message) -> Happening:
         try:
@@ -110,6 +111,7 @@ class GenericPeer:
         self._format, self.audio_is_text = form, way == "json"
         self.answers_marks = fields.get("marks", True) is True
         self.wants_silence = fields.get("silence") is True
+        self._wants_events = fields.get("events") is True
         parameters = texts(fields.get("parameters"))
         parameters |= {key: text(fields, key) for key in ("from", "to") if key in fields}
         call_id = text(fields, "call_id", "")
@@ -135,11 +137,14 @@ class GenericPeer:
     def goodbye(self, reason: str) -> Message | None:
         return _message("stop", reason=reason)
 
+    def event(self, event: str, facts: Mapping[str, str | int | bool]) -> Message | None:
+        return _message("event", event=event, **facts) if self._wants_events else None
+
 
 def _key_ms(fields: Any) -> int:
     value = fields.get("duration_ms", 0)
     return min(value, _MAX_KEY_MS) if isinstance(value, int) and value > 0 else 0
 
 
-def _message(kind: str, **fields: str) -> str:
+def _message(kind: str, **fields: str | int | bool) -> str:
     return json.dumps({"type": kind, **fields}, separators=(",", ":"))

@@ -26,6 +26,7 @@ from telbridge.legs.streams.lead import Lead
 from telbridge.legs.streams.peer import (
     Cleared,
     Complained,
+    Curious,
     Fault,
     Flow,
     Ignored,
@@ -109,6 +110,9 @@ class StreamLeg:
         self._control, self._on_over = parts.control, parts.on_over
         self._transfer = Transfer()
         self._loop = asyncio.get_running_loop()
+        self._end_told = False
+        """The peer knows why, or will not be told."""
+        self._curious = parts.peer if isinstance(parts.peer, Curious) else None
         self._opcode = TEXT if parts.peer.audio_is_text else BINARY
         self._lead_ms = parts.lead_ms
         self._lead = Lead(parts.lead_ms, marks=parts.peer.answers_marks)
@@ -210,6 +214,11 @@ class StreamLeg:
         unplayed_ns = self._lead.cleared(now_ns) - self._silent_ns
         return max(0, unplayed_ns) // 1_000_000
 
+    def tell(self, event: str, facts: Mapping[str, str | int | bool]) -> None:
+        self._end_told = self._end_told or event == "ended"
+        if self._curious is not None and self._state is not _State.OVER:
+            self._say(self._curious.event(event, facts))
+
     def quality(self) -> LegQuality | None:
         """TCP loses nothing; `rx_lost` is what the carrier says it threw away before."""
         return LegQuality(
@@ -310,6 +319,8 @@ class StreamLeg:
         if self._state is _State.OVER:
             return
         was_away = self._state is _State.AWAY
+        if not self._end_told and ending is not Ending.CALLER_HUNG_UP:
+            self.tell("ended", {"cause": ending.value})
         self._state = _State.OVER
         self._keys.stop()
         reason = detail or ending.value.replace("_", " ")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from telbridge.audio.formats import AudioFormat
 
@@ -166,3 +166,11 @@ class StreamPeer(Protocol):
 
     def goodbye(self, reason: str) -> Message | None:
         """Before the socket is closed by us."""
+
+
+@runtime_checkable
+class Curious(Protocol):
+    """A peer that may want to know how the conversation goes."""
+
+    def event(self, event: str, facts: Mapping[str, str | int | bool]) -> Message | None:
+        """What it is told of an event; None if it did not ask."""
