@@ -22,7 +22,7 @@ READY_S: Final = 60.0
 """Models are loaded and pjsua2 is started well within this."""
 BACKOFF_S: Final = (0.2, 1.0, 5.0, 15.0)
 STEADY_S: Final = 60.0
-"""A child that lived so long starts anew without delay."""
+"""A child that lived so long has no failures behind it."""
 
 
 class ChildFailed(Exception):
@@ -40,13 +40,17 @@ class Child:
         *,
         first_line: Callable[[], Awaitable[str]] | None = None,
         on_message: Callable[[Mapping[str, Any]], None] = lambda message: None,
+        on_ready: Callable[[Mapping[str, Any]], None] = lambda ready: None,
+        on_death: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_ready` and `on_death` are called at each start and each end."""
         self.name = name
         self.ready: Mapping[str, Any] = {}
         """The child's ready line."""
         self.restarts = 0
         self._is_ready = False
         self._arguments, self._first_line, self._on_message = arguments, first_line, on_message
+        self._on_ready, self._on_death = on_ready, on_death
         self._process: Process | None = None
         self._watch: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -83,6 +87,11 @@ class Child:
         if self.is_ready and self._process is not None:
             self._process.send_signal(signal.SIGHUP)
 
+    def tell(self, line: str) -> None:
+        """A line on its stdin; nothing while it is not ready."""
+        if self.is_ready and self._process is not None and self._process.stdin is not None:
+            self._process.stdin.write(line.encode() + b"\n")
+
     @property
     def is_ready(self) -> bool:
         """Whether it has said so, and lives."""
@@ -107,6 +116,7 @@ class Child:
                 process.stdin.write((await self._first_line()).encode() + b"\n")
             self.ready = await asyncio.wait_for(self._until_ready(process), READY_S)
             self._is_ready = True
+            self._on_ready(self.ready)
         except (TimeoutError, ChildFailed, asyncio.CancelledError) as error:
             if process.returncode is None:
                 process.kill()
@@ -132,11 +142,15 @@ class Child:
         while True:
             started = loop.time()
             await self._listen()
+            self._is_ready = False
+            self._on_death()
             if self._stopping.is_set():
                 return
             self.restarts += 1
-            failures = 0 if loop.time() - started > STEADY_S else failures + 1
+            if loop.time() - started > STEADY_S:
+                failures = 0
             delay_s = BACKOFF_S[min(failures, len(BACKOFF_S) - 1)]
+            failures += 1
             status = self._process.returncode if self._process else None
             log.error("child_died", child=self.name, status=status, restart_in_s=delay_s)
             if await self._stopping_within(delay_s):

@@ -13,3 +13,7 @@ class WorkerStart(BaseModel):
     settings: Settings
     agent_port: int | None
     """Of the embedded agent on this machine, where it runs."""
+    number: int = 1
+    """Which worker this is. The first has the public HTTP port."""
+    dispatcher_port: int | None = None
+    """On loopback; None: this worker is alone and owns the SIP port."""

@@ -14,7 +14,7 @@ from telbridge.config import ConfigErrors, Settings
 from telbridge.serving.admin import Admin
 from telbridge.serving.children import Child, ChildFailed
 from telbridge.serving.dialplans import uses_local_agent
-from telbridge.serving.messages import WorkerStart
+from telbridge.serving.workers import Workers
 
 log = structlog.get_logger()
 
@@ -34,9 +34,7 @@ class Supervisor:
         self._agent_port = settings.local_agent.port
         self._agent_ready = asyncio.Event()
         self._agent = Child("agent", self._agent_arguments)
-        self._worker = Child(
-            "worker", lambda: ["-m", "telbridge.serving.worker"], first_line=self._worker_start
-        )
+        self._workers = Workers(settings, self._known_agent_port)
         self._admin = Admin(settings.admin, self._not_ready)
 
     async def run(self) -> None:
@@ -50,7 +48,7 @@ class Supervisor:
             self._local = await asyncio.to_thread(uses_local_agent, self._settings)
             await self._start_admin()
             await self._start()
-            self._on_ready(self._worker.ready)
+            self._on_ready(self._workers.ready)
             await self._stop.wait()
             log.info("draining", limit_s=self._settings.serve.drain_s)
         finally:
@@ -65,18 +63,18 @@ class Supervisor:
         if on_terminal and not sys.stderr.isatty():
             self._stop.set()
         else:
-            self._worker.hang_up()
+            self._workers.hang_up()
 
     async def _end(self, loop: asyncio.AbstractEventLoop) -> None:
         hurry = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, hurry.set)
-        drain = asyncio.create_task(self._worker.stop(self._settings.serve.drain_s + WORKER_GRACE_S))
+        drain = asyncio.create_task(self._workers.stop(self._settings.serve.drain_s + WORKER_GRACE_S))
         hurried = asyncio.create_task(hurry.wait())
         await asyncio.wait([drain, hurried], return_when=asyncio.FIRST_COMPLETED)
         if not drain.done():
             log.warning("drain_cut_short")
-            self._worker.terminate()
+            self._workers.terminate()
         await drain
         hurried.cancel()
         await self._agent.stop(AGENT_STOP_S)
@@ -103,16 +101,16 @@ class Supervisor:
     def _not_ready(self) -> list[str]:
         if self._stop.is_set():
             return ["draining"]
-        kept = [self._worker, self._agent] if self._local else [self._worker]
-        return [f"{child.name} is not ready" for child in kept if not child.is_ready]
+        agent = ["agent is not ready"] if self._local and not self._agent.is_ready else []
+        return [*self._workers.not_ready(), *agent]
 
     async def _start(self) -> None:
-        """Both children at once: most of their start is the loading of modules."""
+        """All children at once: most of their start is the loading of modules."""
         try:
             async with asyncio.TaskGroup() as starting:
                 if self._local:
                     starting.create_task(self._start_agent())
-                starting.create_task(self._worker.start())
+                starting.create_task(self._workers.start())
         except ExceptionGroup as failures:
             if failures.split(ChildFailed)[1] is not None:
                 raise
@@ -123,10 +121,9 @@ class Supervisor:
         self._agent_port = int(self._agent.ready["port"])
         self._agent_ready.set()
 
-    async def _worker_start(self) -> str:
-        """The worker loads its modules meanwhile, and hears where the agent is once that is known."""
-        agent_port = None
-        if self._local:
-            await self._agent_ready.wait()
-            agent_port = self._agent_port
-        return WorkerStart(settings=self._settings, agent_port=agent_port).model_dump_json(exclude_unset=True)
+    async def _known_agent_port(self) -> int | None:
+        """Waits for the embedded agent, where there is one."""
+        if not self._local:
+            return None
+        await self._agent_ready.wait()
+        return self._agent_port

@@ -29,6 +29,7 @@ from telbridge.call.ports import Leg
 from telbridge.config import ConfigError, ConfigErrors, Settings
 from telbridge.dialplan.facts import Facts
 from telbridge.legs.sip.endpoint import SipEndpoint
+from telbridge.legs.sip.front import Front
 from telbridge.legs.sip.library import SipUnavailable
 from telbridge.ops import logging
 from telbridge.ops.callers import Callers
@@ -55,6 +56,10 @@ class Worker:
     def __init__(self, start: WorkerStart) -> None:
         settings = start.settings
         self._settings = settings
+        self._number = start.number
+        self._front = None if start.dispatcher_port is None else Front(start.dispatcher_port)
+        self._endpoint: SipEndpoint | None = None
+        self._told_calls = 0
         self.dialplans = Dialplans(settings, local_runs=start.agent_port is not None)
         self._sessions = Sessions(settings, start.agent_port, self.dialplans.agents)
         self._world = World(settings.local_agent)
@@ -74,7 +79,8 @@ class Worker:
         """Serve until `stop`, then drain until the calls have ended, the deadline, or `hurry`."""
         async with make_http_session() as http:
             self._http = http
-            endpoint = SipEndpoint(self._settings.sip, self._on_call, log=log)
+            endpoint = SipEndpoint(self._settings.sip, self._on_call, log=log, front=self._front)
+            self._endpoint = endpoint
             ingress = Ingress(self._settings, self._on_call, log)
             endpoint.start()
             background = [
@@ -84,9 +90,10 @@ class Worker:
                 asyncio.create_task(asyncio.to_thread(self._callers.read, self._records.path)),
             ]
             try:
-                await ingress.start()
+                if self._number == 1:  # Streams and their webhooks must meet in one process.
+                    await ingress.start()
                 self.serving.set()
-                _say(event="ready", **endpoint.describe(), **ingress.describe())
+                _say(event="ready", **endpoint.describe(), sip_port=endpoint.port, **ingress.describe())
                 await stop.wait()
                 endpoint.drain()
                 ingress.drain()
@@ -104,12 +111,21 @@ class Worker:
         self._tasks.add(task)
         self.idle.clear()
         task.add_done_callback(self._forget)
+        self._tell_calls()
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._calls.pop(task.get_name(), None)
         if not self._tasks:
             self.idle.set()
+        self._tell_calls()
+
+    def _tell_calls(self) -> None:
+        """For the dispatcher, which cannot see the calls that were there before it."""
+        calls = self._endpoint.live_calls if self._endpoint is not None and self._front is not None else 0
+        if calls != self._told_calls:
+            self._told_calls = calls
+            _say(event="calls", calls=calls)
 
     async def _serve(self, leg: Leg) -> None:
         """One call, walled off: whatever goes wrong in it ends it and no other."""
@@ -252,7 +268,8 @@ async def _main(start: WorkerStart, stdin: BinaryIO) -> None:
 def main() -> int:
     stdin = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115 - a descriptor
     start = WorkerStart.model_validate_json(stdin.readline())
-    logging.configure(start.settings.log.level, start.settings.log.format, process="worker")
+    name = "worker" if start.dispatcher_port is None else f"worker {start.number}"
+    logging.configure(start.settings.log.level, start.settings.log.format, process=name)
     try:
         uvloop.run(_main(start, stdin))
     except (SipUnavailable, ConfigErrors, OSError) as error:
