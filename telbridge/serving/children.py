@@ -58,6 +58,7 @@ class Child:
     async def start(self) -> None:
         """Start it and wait until it is ready. Raises ChildFailed."""
         await self._spawn()
+        log.info("child_started", child=self.name, pid=self.pid)
         self._watch = asyncio.create_task(self._keep(), name=f"keep {self.name}")
 
     async def stop(self, timeout_s: float) -> None:
