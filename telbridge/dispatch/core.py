@@ -97,10 +97,10 @@ class Dispatcher:
     def worker_up(self, worker: Worker) -> None:
         self._fleet.put(worker)
 
-    def worker_says(self, number: int, calls: int) -> None:
-        """How many calls it has."""
+    def worker_says(self, number: int, calls: int, streams: int = 0) -> None:
+        """How many calls it has, by SIP and otherwise."""
         if (worker := self._fleet.get(number)) is not None:
-            worker.calls = calls
+            worker.calls, worker.streams = calls, streams
 
     def worker_gone(self, number: int, now_ns: int) -> list[Send]:
         """It died: whoever talks to it gets BYE, whoever waits for an answer 503."""

@@ -17,6 +17,8 @@ class Worker:
     max_calls: int
     calls: int = 0
     """As it said itself; it knows of calls that were begun before us."""
+    streams: int = 0
+    """Its calls that do not come by SIP: they take no slot, but they are work."""
 
 
 class Fleet:
@@ -49,7 +51,9 @@ class Fleet:
         free = [number for number, load in loads.items() if load < self._workers[number].max_calls]
         if not free or sum(loads.values()) >= self._max_calls:
             return None
-        return self._workers[min(free, key=lambda number: (loads[number], number))]
+        return self._workers[
+            min(free, key=lambda number: (loads[number] + self._workers[number].streams, number))
+        ]
 
     def _load(self, worker: Worker, ours: Mapping[int, int]) -> int:
         return max(worker.calls, ours.get(worker.number, 0))

@@ -1,8 +1,8 @@
 """The dispatcher's process: one SIP port for several workers.
 
 Run by the supervisor as `python -m telbridge.serving.dispatching`: what it needs comes as JSON lines on
-stdin, the settings first; its ready line goes to stdout; it ends with SIGTERM, or when stdin closes. It imports little, so
-that it is back within a second.
+stdin, the settings first; its ready line goes to stdout; it ends with SIGTERM, or when stdin closes. It
+imports little, so that it is back within a second.
 """
 
 from __future__ import annotations
@@ -127,12 +127,12 @@ class Dispatching:
         dispatcher, number = self._dispatcher, order.get("number", 0)
         match order["do"]:
             case "up":
-                worker = Worker(number, order["port"], order["max_calls"], order["calls"])
-                dispatcher.worker_up(worker)
+                dispatcher.worker_up(Worker(number, order["port"], order["max_calls"]))
+                dispatcher.worker_says(number, order["calls"], order["streams"])
             case "gone":
                 self._shell.send(dispatcher.worker_gone(number, time.monotonic_ns()))
             case "calls":
-                dispatcher.worker_says(number, order["calls"])
+                dispatcher.worker_says(number, order["calls"], order["streams"])
             case "drain":
                 dispatcher.drain()
 

@@ -15,8 +15,8 @@ PORTS_A_CALL: Final = 2
 
 def shares(sip: SipSettings, cap: int, cores: int) -> list[SipSettings]:
     """One for each worker; a single one is what the settings say. `cap`: calls in one process of the
-    installed pjsua2. Few big workers beat many small ones: there are as many as `max_calls` needs, but not more
-    than keep the cores busy. ConfigErrors if the RTP ports do not suffice."""
+    installed pjsua2. Few big workers beat many small ones: there are as many as `max_calls` needs, but not
+    more than keep the cores busy. ConfigErrors if the RTP ports do not suffice."""
     if sip.max_calls is None:
         return [sip]
     busy = min(cap, CALLS_A_CORE)

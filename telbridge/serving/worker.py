@@ -59,7 +59,7 @@ class Worker:
         self._number = start.number
         self._front = None if start.dispatcher_port is None else Front(start.dispatcher_port)
         self._endpoint: SipEndpoint | None = None
-        self._told_calls = 0
+        self._told = 0, 0
         self.dialplans = Dialplans(settings, local_runs=start.agent_port is not None)
         self._sessions = Sessions(settings, start.agent_port, self.dialplans.agents)
         self._world = World(settings.local_agent)
@@ -121,11 +121,18 @@ class Worker:
         self._tell_calls()
 
     def _tell_calls(self) -> None:
-        """For the dispatcher, which cannot see the calls that were there before it."""
-        calls = self._endpoint.live_calls if self._endpoint is not None and self._front is not None else 0
-        if calls != self._told_calls:
-            self._told_calls = calls
-            _say(event="calls", calls=calls)
+        """For the dispatcher: it sees neither the calls that were there before it nor those of streams."""
+        if self._front is None or self._endpoint is None:
+            return
+        calls = self._endpoint.live_calls
+        counts = calls, max(0, len(self._tasks) - calls)
+        if counts != self._told:
+            self._told = counts
+            _say(event="calls", calls=counts[0], streams=counts[1])
+
+    def hear(self, line: bytes | bytearray) -> None:
+        """What another worker tells by way of the supervisor."""
+        self._callers.called(json.loads(line)["called"])
 
     async def _serve(self, leg: Leg) -> None:
         """One call, walled off: whatever goes wrong in it ends it and no other."""
@@ -148,6 +155,8 @@ class Worker:
             return
         if summary.answered_ms is not None:
             self._callers.called(facts.caller)
+            if self._front is not None:
+                _say(event="called", caller=facts.caller)
         record = record_of(summary, transcripts=self._settings.records.transcripts)
         await self._records.write(record)
         call_log.info(
@@ -253,8 +262,16 @@ async def _main(start: WorkerStart, stdin: BinaryIO) -> None:
     def on_term() -> None:
         (hurry if stop.is_set() else stop).set()
 
+    heard = bytearray()
+
     def on_stdin() -> None:
-        if not stdin.read(4096):  # the supervisor is gone
+        if came := stdin.read(4096):
+            heard.extend(came)
+            *lines, rest = heard.split(b"\n")
+            heard[:] = rest
+            for line in lines:
+                worker.hear(line)
+        else:  # the supervisor is gone
             loop.remove_reader(stdin.fileno())
             stop.set()
             hurry.set()

@@ -168,7 +168,12 @@ class Workers:
             self._tell(do="drain")
 
     def _on_ready(self, number: int, ready: Mapping[str, Any]) -> None:
-        self._up[number] = {"port": ready["sip_port"], "max_calls": ready["max_calls"], "calls": 0}
+        self._up[number] = {
+            "port": ready["sip_port"],
+            "max_calls": ready["max_calls"],
+            "calls": 0,
+            "streams": 0,
+        }
         self._tell(do="up", number=number, **self._up[number])
 
     def _on_death(self, number: int) -> None:
@@ -176,9 +181,14 @@ class Workers:
             self._tell(do="gone", number=number)
 
     def _on_message(self, number: int, message: Mapping[str, Any]) -> None:
-        if message.get("event") == "calls" and number in self._up:
-            self._up[number]["calls"] = message["calls"]
-            self._tell(do="calls", number=number, calls=message["calls"])
+        if message["event"] == "calls" and number in self._up:
+            counts = {"calls": message["calls"], "streams": message["streams"]}
+            self._up[number].update(counts)
+            self._tell(do="calls", number=number, **counts)
+        elif message["event"] == "called":
+            for worker in self._workers:
+                if worker is not self._workers[number - 1]:
+                    worker.tell(_line(called=message["caller"]))
 
     def _tell(self, **order: Any) -> None:
         """To the dispatcher; one that is starting hears it all once it is ready."""

@@ -1,4 +1,4 @@
-"""Several workers behind one SIP port: real callers, real processes, and what happens when these are killed."""
+"""Several workers behind one SIP port: real callers, real processes, some of which are killed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from telbridge.legs.sip.library import built_folder
 from tests.e2e.bridge import Bridge, free_port, serving
 
 SCENARIOS = Path(__file__).parent.parent / "dispatch" / "scenarios"
-BY_RULE_OF_THUMB = Path(__file__).parent.parent / "legs" / "scenarios"
+HEEDLESS = Path(__file__).parent.parent / "legs" / "scenarios"
+"""Of Record-Route and Contact."""
 TWO_WORKERS = {"sip": {"max_calls": 200}}
 ECHO = {"local_agent": {"brain": "echo"}, "call": {"greeting": '""'}}
 
@@ -42,12 +43,10 @@ async def refusal(phone: Softphone, bridge: Bridge) -> tuple[int, bool]:
 
 
 async def talks(call: CallHandle) -> bool:
-    """Audio still comes."""
+    """While we speak, audio comes."""
     before = len(call.received)
-    async with asyncio.timeout(5):
-        while len(call.received) < before + 5:
-            await asyncio.sleep(0.02)
-    return True
+    await call.play(bytes(8000))
+    return len(call.received) > before
 
 
 def sipp(bridge: Bridge, scenario: Path, transport: str, calls: int) -> subprocess.CompletedProcess[str]:
@@ -64,16 +63,10 @@ async def test_calls_over_two_workers_and_what_is_killed_under_them(tmp_path: Pa
         pytest.skip("a worker a core")
     settings = {**TWO_WORKERS, **ECHO, "serve": {"drain_s": 20}}
     async with serving("built", tmp_path, settings) as bridge, Softphone("127.0.0.1") as phone:
-        for scenario in (SCENARIOS / "routed_call.xml", BY_RULE_OF_THUMB / "brief.xml"):
-            for transport in ("u1", "t1"):
-                done = await asyncio.to_thread(sipp, bridge, scenario, transport, 4)
-                assert done.returncode == 0, (
-                    scenario.name,
-                    transport,
-                    done.stdout[-3000:],
-                    done.stderr[-3000:],
-                )
-        records = await bridge.records(16)
+        for scenario, transport in ((SCENARIOS / "routed_call.xml", "u1"), (HEEDLESS / "brief.xml", "t1")):
+            done = await asyncio.to_thread(sipp, bridge, scenario, transport, 4)
+            assert done.returncode == 0, (scenario.name, done.stdout[-3000:], done.stderr[-3000:])
+        records = await bridge.records(8)
         assert {record["ending"] for record in records} == {"caller_hung_up"}
         await _kills(bridge, phone)
         await _drains(bridge, phone)
