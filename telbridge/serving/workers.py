@@ -77,7 +77,10 @@ class Workers:
         else:
             self._dispatcher = self._make_dispatcher()
             self._workers = [self._make_worker(number, part) for number, part in enumerate(parts, 1)]
-            log.info("workers", count=len(parts), max_calls_each=parts[0].max_calls)
+            calls = parts[0].max_calls or 0
+            log.info("workers", count=len(parts), max_calls_each=calls)
+            if (wanted := self._settings.sip.max_calls or 0) > calls * len(parts):
+                log.warning("sip_max_calls_clamped", wanted=wanted, max_calls=calls * len(parts))
         try:
             async with asyncio.TaskGroup() as starting:
                 for child in self._children:

@@ -167,8 +167,15 @@ class Process:
 
     def __init__(self, port: int) -> None:
         self.start: dict[str, Any] = {
-            "host": HOST, "port": port, "transports": ["tcp", "udp"], "public_address": None,
-            "trust_private": True, "allow": [], "max_calls": 4, "server": "us", "inner_port": 0,
+            "host": HOST,
+            "port": port,
+            "transports": ["tcp", "udp"],
+            "public_address": None,
+            "trust_private": True,
+            "allow": [],
+            "max_calls": 4,
+            "server": "us",
+            "inner_port": 0,
             "log": {"level": "error", "format": "json"},
         }
 
