@@ -44,7 +44,8 @@ class ToPeer:
     to: Hop
     """TCP: the connection with this peer."""
     instead: Hop | None = None
-    """TCP without that connection: connect to this. UDP to a name that nobody knows: this."""
+    """TCP without that connection: connect to this. UDP where that cannot be, or to a name that nobody knows:
+    this."""
 
 
 @dataclass(frozen=True, slots=True)

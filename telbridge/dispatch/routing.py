@@ -31,7 +31,8 @@ def way(text: str, flow: Hop) -> tuple[Hop, Hop | None]:
     if wanted == "tcp":
         named = Hop("tcp", uri.host, port, flow.local)
         return (flow, named) if flow.transport == "tcp" else (named, flow)
-    return Hop("udp", uri.host, port, flow.local), None if is_number(uri.host) else flow
+    surely = is_number(uri.host) and flow.transport == "udp"
+    return Hop("udp", uri.host, port, flow.local), None if surely else flow
 
 
 def is_number(host: str) -> bool:

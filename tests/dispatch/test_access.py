@@ -22,10 +22,10 @@ def test_strangers_are_counted_and_let_nowhere() -> None:
     ("source", "told", "peer"),
     [
         ("127.0.0.1:20500", "203.0.113.7:5060", "203.0.113.7:5060"),
-        ("127.0.0.1:20500", "", "127.0.0.1:20500"),
-        ("127.0.0.1:20501", "203.0.113.7:5060", "127.0.0.1:20501"),
-        ("10.0.0.1:20500", "203.0.113.7:5060", "10.0.0.1:20500"),
+        ("127.0.0.1:20500", "", None),
+        ("127.0.0.1:20501", "203.0.113.7:5060", None),
+        ("10.0.0.1:20500", "203.0.113.7:5060", None),
     ],
 )
-def test_only_the_dispatcher_tells_whose_call_it_is(source: str, told: str, peer: str) -> None:
+def test_only_the_dispatcher_tells_whose_call_it_is(source: str, told: str, peer: str | None) -> None:
     assert Front(20500).peer(source, told) == peer

@@ -176,7 +176,11 @@ class SipEndpoint:
         call = self._edge.Call(self._account, parameters.callId)
         invite = parse_invite(parameters.rdata.wholeMsg)
         codec = offered_codec(invite.offer) if invite.offer is not None else PCMU_8K
-        if self._draining:
+        peer = self._peer(parameters.rdata)
+        if peer is None:
+            self._log.warning("sip_call_refused", status=403, why="it went round the dispatcher")
+            self._refuse(call, parameters.callId, 403)
+        elif self._draining:
             self._counters.calls_refused_draining += 1
             self._refuse(call, parameters.callId, 503, RETRY_AFTER_S)
         elif codec is None:
@@ -188,7 +192,7 @@ class SipEndpoint:
             self._log.warning("sip_call_refused", status=503, why="no free slot", max_calls=self._max_calls)
             self._refuse(call, parameters.callId, 503, RETRY_AFTER_S)
         else:
-            facts = _facts(invite, self._peer(parameters.rdata), codec, self._settings)
+            facts = _facts(invite, peer, codec, self._settings)
             self._counters.calls_offered += 1
             self._admit(call, parameters.callId, facts)
 
@@ -236,8 +240,8 @@ class SipEndpoint:
             self._bug("on_call")
             leg.end(Ending.INTERNAL_ERROR, status=500)
 
-    def _peer(self, rdata: Any) -> str:
-        """`host:port` of whoever sent the request."""
+    def _peer(self, rdata: Any) -> str | None:
+        """`host:port` of whoever sent the request; None for one that the dispatcher did not let through."""
         if self._front is None:
             return str(rdata.srcAddress)
         return self._front.peer(rdata.srcAddress, header_values(rdata.wholeMsg).get(PEER_HEADER.lower(), ""))

@@ -17,6 +17,7 @@ class Front:
     port: int
     """Of its loopback socket. Nothing else is believed to be it."""
 
-    def peer(self, source: str, told: str) -> str:
-        """Whose request it is: `source` as the library says, `told` the value of PEER_HEADER."""
-        return told if told and source == f"{LOOPBACK}:{self.port}" else source
+    def peer(self, source: str, told: str) -> str | None:
+        """Whose request it is: `source` as the library says, `told` the value of PEER_HEADER. None for
+        somebody on this machine who goes round the dispatcher."""
+        return told if told and source == f"{LOOPBACK}:{self.port}" else None
