@@ -38,7 +38,7 @@ class Call:
     key: Key
     worker: int
     invite: SipMessage
-    """As it came, without its body."""
+    """As it came, as far as answers and the dialog need it."""
     peer: Hop
     """Where the peer's last message came from."""
     since_ns: int

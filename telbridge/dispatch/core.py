@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from sipmessage import Via
@@ -211,8 +211,7 @@ class Dispatcher:
             if len(self._refused) > REFUSALS_KEPT:
                 self._refused.popitem(last=False)
             return self._answer(message, source, 503)
-        # An answer of ours must not depend on what forwarding does to the message.
-        kept = parse(bytes(replace(message, body=b"")))
+        kept = message.excerpt()
         send = self._forward(message, top, source, worker, record=True)
         if isinstance(send, ToWorker):
             self._calls.open(kept, source, worker.number, now_ns)

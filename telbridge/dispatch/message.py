@@ -8,7 +8,7 @@ as text. It neither unfolds lines (RFC 3261 §7.3.1) nor cuts a body at Content-
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sipmessage import URI, CSeq, Headers, Message, Via
@@ -36,6 +36,7 @@ _TAG: Final = re.compile(r";\s*+tag\s*+=\s*+([^;,\s]+)", re.IGNORECASE)
 _BRACKETED: Final = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^"<])*<([^>]*)>')
 _RECEIVED: Final = re.compile(r";\s*+received\s*+=[^;]*", re.IGNORECASE)
 _RPORT: Final = re.compile(r";\s*+rport\s*+(?:=\s*+\d*+)?\s*+(?=;|$)", re.IGNORECASE)
+_KEPT: Final = ("Via", "From", "To", "Call-ID", "CSeq", "Contact", "Record-Route")
 _ONCE: Final = ("From", "To", "Call-ID", "CSeq", "Max-Forwards", "Content-Length")
 
 
@@ -90,6 +91,14 @@ class SipMessage:
             self.headers.setlist(name, values)
         else:
             self.headers.remove(name)
+
+    def excerpt(self) -> SipMessage:
+        """What an answer or the dialog needs of it, untouched by what becomes of the message."""
+        headers = Headers()
+        for name in _KEPT:
+            if values := self.headers.getlist(name):
+                headers.setlist(name, list(values))
+        return replace(self, headers=headers, body=b"")
 
     def retarget(self, uri: str) -> None:
         """Another Request-URI."""
@@ -183,6 +192,8 @@ def number(text: str | None, most: int) -> int | None:
 
 def split(line: str) -> list[str]:
     """At the commas that stand in neither quotes nor brackets."""
+    if "," not in line:
+        return [line] if line else []
     items, begin, quoted, depth, index = [], 0, False, 0, 0
     while index < len(line):
         char = line[index]
