@@ -23,7 +23,7 @@ READY_S: Final = 60.0
 """Models are loaded and pjsua2 is started well within this."""
 BACKOFF_S: Final = (0.2, 1.0, 5.0, 15.0)
 STEADY_S: Final = 60.0
-"""A child that lived so long starts anew without delay."""
+"""A child that lived so long has no failures behind it."""
 
 
 class ChildFailed(Exception):
@@ -41,17 +41,19 @@ class Child:
         *,
         first_line: Callable[[], Awaitable[str]] | None = None,
         on_message: Callable[[Mapping[str, Any]], None] = lambda message: None,
+        on_ready: Callable[[Mapping[str, Any]], None] = lambda ready: None,
         on_death: Callable[[int], None] = lambda pid: None,
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        """`on_death`: told the pid of each process that ended, asked to or not. `environ`: on top of ours."""
+        """`on_ready`: at each start, with the ready line. `on_death`: told the pid of each process that
+        ended, asked to or not. `environ`: on top of ours."""
         self.name = name
         self.ready: Mapping[str, Any] = {}
         """The child's ready line."""
         self.restarts = 0
         self._is_ready = False
         self._arguments, self._first_line, self._on_message = arguments, first_line, on_message
-        self._on_death, self._environ = on_death, environ
+        self._on_ready, self._on_death, self._environ = on_ready, on_death, environ
         self._process: Process | None = None
         self._watch: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -59,6 +61,7 @@ class Child:
     async def start(self) -> None:
         """Start it and wait until it is ready. Raises ChildFailed."""
         await self._spawn()
+        log.info("child_started", child=self.name, pid=self.pid)
         self._watch = asyncio.create_task(self._keep(), name=f"keep {self.name}")
 
     async def stop(self, timeout_s: float) -> None:
@@ -88,6 +91,11 @@ class Child:
         if self.is_ready and self._process is not None:
             self._process.send_signal(signal.SIGHUP)
 
+    def tell(self, line: str) -> None:
+        """A line on its stdin; nothing while it is not ready."""
+        if self.is_ready and self._process is not None and self._process.stdin is not None:
+            self._process.stdin.write(line.encode() + b"\n")
+
     @property
     def is_ready(self) -> bool:
         """Whether it has said so, and lives."""
@@ -113,6 +121,7 @@ class Child:
                 process.stdin.write((await self._first_line()).encode() + b"\n")
             self.ready = await asyncio.wait_for(self._until_ready(process), READY_S)
             self._is_ready = True
+            self._on_ready(self.ready)
         except (TimeoutError, ChildFailed, asyncio.CancelledError) as error:
             if process.returncode is None:
                 process.kill()
@@ -139,11 +148,14 @@ class Child:
         while True:
             started = loop.time()
             await self._listen()
+            self._is_ready = False
             if self._stopping.is_set():
                 return
             self.restarts += 1
-            failures = 0 if loop.time() - started > STEADY_S else failures + 1
+            if loop.time() - started > STEADY_S:
+                failures = 0
             delay_s = BACKOFF_S[min(failures, len(BACKOFF_S) - 1)]
+            failures += 1
             status = self._process.returncode if self._process else None
             log.error("child_died", child=self.name, status=status, restart_in_s=delay_s)
             if await self._stopping_within(delay_s):

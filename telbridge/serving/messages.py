@@ -20,3 +20,7 @@ class WorkerStart(BaseModel):
     while their folder has some."""
     ticket_key: str | None = None
     """Base64: under it tickets are issued and taken, whichever process did the one or the other."""
+    number: int = 1
+    """Which worker this is. The first has the public HTTP port."""
+    dispatcher_port: int | None = None
+    """On loopback; None: this worker is alone and owns the SIP port."""

@@ -22,8 +22,8 @@ from telbridge.serving.admin import Admin
 from telbridge.serving.children import Child, ChildFailed
 from telbridge.serving.dialplans import uses_local_agent
 from telbridge.serving.figures import Figures, Own
-from telbridge.serving.messages import WorkerStart
 from telbridge.serving.phone_page import PHONE, PhonePage
+from telbridge.serving.workers import Kept, Workers
 
 log = structlog.get_logger()
 
@@ -46,15 +46,15 @@ class Supervisor:
         self._agent_ready = asyncio.Event()
         self._agent = Child("agent", self._agent_arguments)
         self._figures = Figures()
-        self._worker = Child(
-            "worker",
-            lambda: ["-m", "telbridge.serving.worker"],
-            first_line=self._worker_start,
+        self._workers = Workers(
+            settings,
+            self._known_agent_port,
+            self._kept_for_workers,
             on_death=self._figures.forget,
             environ=self._figures.environ,
         )
         self._ticket_key = secrets.token_bytes(32)
-        phone = PhonePage(settings, TicketOffice(self._ticket_key), lambda: "http" in self._worker.ready)
+        phone = PhonePage(settings, TicketOffice(self._ticket_key), lambda: self._workers.have_http)
         pages = [self._figures.page(self._own_figures), *phone.routes()]
         self._admin = Admin(settings.admin, self._not_ready, pages)
 
@@ -72,7 +72,7 @@ class Supervisor:
             self._figures.open()
             await self._start_admin()
             await self._start()
-            self._on_ready({**self._worker.ready, **self._phone()})
+            self._on_ready({**self._workers.ready, **self._phone()})
             await self._stop.wait()
             log.info("draining", limit_s=self._settings.serve.drain_s)
         finally:
@@ -88,18 +88,18 @@ class Supervisor:
         if on_terminal and not sys.stderr.isatty():
             self._stop.set()
         else:
-            self._worker.hang_up()
+            self._workers.hang_up()
 
     async def _end(self, loop: asyncio.AbstractEventLoop) -> None:
         hurry = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, hurry.set)
-        drain = asyncio.create_task(self._worker.stop(self._settings.serve.drain_s + WORKER_GRACE_S))
+        drain = asyncio.create_task(self._workers.stop(self._settings.serve.drain_s + WORKER_GRACE_S))
         hurried = asyncio.create_task(hurry.wait())
         await asyncio.wait([drain, hurried], return_when=asyncio.FIRST_COMPLETED)
         if not drain.done():
             log.warning("drain_cut_short")
-            self._worker.terminate()
+            self._workers.terminate()
         await drain
         hurried.cancel()
         await self._agent.stop(AGENT_STOP_S)
@@ -126,30 +126,30 @@ class Supervisor:
 
     def _phone(self) -> dict[str, str]:
         """Where the telephone in the browser is; {} where it cannot call."""
-        there = self._admin.url if "http" in self._worker.ready else None
+        there = self._admin.url if self._workers.have_http else None
         return {"phone": there + PHONE} if there else {}
 
     def _not_ready(self) -> list[str]:
         if self._stop.is_set():
             return ["draining"]
-        kept = [self._worker, self._agent] if self._local else [self._worker]
-        return [f"{child.name} is not ready" for child in kept if not child.is_ready]
+        agent = ["agent is not ready"] if self._local and not self._agent.is_ready else []
+        return [*self._workers.not_ready(), *agent]
 
     def _own_figures(self) -> Iterator[Own]:
         """What the workers cannot tell of themselves."""
-        yield catalogue.WORKERS, (), float(self._worker.is_ready)
+        yield catalogue.WORKERS, (), float(self._workers.up)
         yield catalogue.DRAINING, (), float(self._stop.is_set())
         yield catalogue.BUILD, (__version__,), 1.0
-        for child in (self._worker, self._agent):
-            yield catalogue.CHILD_RESTARTS, (child.name,), float(child.restarts)
+        for process, restarts in (*self._workers.restarts.items(), ("agent", self._agent.restarts)):
+            yield catalogue.CHILD_RESTARTS, (process,), float(restarts)
 
     async def _start(self) -> None:
-        """Both children at once: most of their start is the loading of modules."""
+        """All children at once: most of their start is the loading of modules."""
         try:
             async with asyncio.TaskGroup() as starting:
                 if self._local:
                     starting.create_task(self._start_agent())
-                starting.create_task(self._worker.start())
+                starting.create_task(self._workers.start())
         except ExceptionGroup as failures:
             if failures.split(ChildFailed)[1] is not None:
                 raise
@@ -160,15 +160,13 @@ class Supervisor:
         self._agent_port = int(self._agent.ready["port"])
         self._agent_ready.set()
 
-    async def _worker_start(self) -> str:
-        """The worker loads its modules meanwhile, and hears where the agent is once that is known."""
-        agent_port = None
-        if self._local:
-            await self._agent_ready.wait()
-            agent_port = self._agent_port
-        return WorkerStart(
-            settings=self._settings,
-            agent_port=agent_port,
-            last_good=self._last_good,
-            ticket_key=base64.b64encode(self._ticket_key).decode(),
-        ).model_dump_json(exclude_unset=True)
+    def _kept_for_workers(self) -> Kept:
+        assert self._last_good is not None
+        return Kept(self._last_good, base64.b64encode(self._ticket_key).decode())
+
+    async def _known_agent_port(self) -> int | None:
+        """Waits for the embedded agent, where there is one."""
+        if not self._local:
+            return None
+        await self._agent_ready.wait()
+        return self._agent_port

@@ -34,6 +34,7 @@ from telbridge.dialplan.counting import bounds_of
 from telbridge.dialplan.facts import Facts
 from telbridge.dialplan.plan import Plan
 from telbridge.legs.sip.endpoint import SipEndpoint
+from telbridge.legs.sip.front import Front
 from telbridge.legs.sip.library import SipUnavailable
 from telbridge.legs.streams.leg import StreamLeg
 from telbridge.ops import logging
@@ -68,6 +69,10 @@ class Worker:
         local_runs = start.agent_port is not None
         self.dialplans = Dialplans(settings, local_runs=local_runs, last_good=last_good)
         self._metrics = Metrics()
+        self._number = start.number
+        self._front = None if start.dispatcher_port is None else Front(start.dispatcher_port)
+        self._endpoint: SipEndpoint | None = None
+        self._told = 0, 0
         self._sessions = Sessions(settings, start.agent_port, self.dialplans.agents)
         self._world = World(settings.local_agent)
         self._records = RecordFile(settings.records.file())
@@ -87,7 +92,8 @@ class Worker:
         """Serve until `stop`, then drain until the calls have ended, the deadline, or `hurry`."""
         async with make_http_session() as http:
             self._http = http
-            endpoint = SipEndpoint(self._settings.sip, self._on_call, log=log)
+            endpoint = SipEndpoint(self._settings.sip, self._on_call, log=log, front=self._front)
+            self._endpoint = endpoint
             ingress = Ingress(self._settings, self._on_call, log, ticket_key=self._ticket_key)
             endpoint.start()
             pulse = Pulse(
@@ -101,9 +107,10 @@ class Worker:
                 asyncio.create_task(asyncio.to_thread(self._callers.read, self._records.path)),
             ]
             try:
-                await ingress.start()
+                if self._number == 1:  # Streams and their webhooks must meet in one process.
+                    await ingress.start()
                 self.serving.set()
-                _say(event="ready", **endpoint.describe(), **ingress.describe())
+                _say(event="ready", **endpoint.describe(), sip_port=endpoint.port, **ingress.describe())
                 await stop.wait()
                 endpoint.drain()
                 ingress.drain()
@@ -122,12 +129,28 @@ class Worker:
         self._tasks.add(task)
         self.idle.clear()
         task.add_done_callback(self._forget)
+        self._tell_calls()
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._calls.pop(task.get_name(), None)
         if not self._tasks:
             self.idle.set()
+        self._tell_calls()
+
+    def _tell_calls(self) -> None:
+        """For the dispatcher: it sees neither the calls that were there before it nor those of streams."""
+        if self._front is None or self._endpoint is None:
+            return
+        calls = self._endpoint.live_calls
+        counts = calls, max(0, len(self._tasks) - calls)
+        if counts != self._told:
+            self._told = counts
+            _say(event="calls", calls=counts[0], streams=counts[1])
+
+    def hear(self, line: bytes | bytearray) -> None:
+        """What another worker tells by way of the supervisor."""
+        self._callers.called(json.loads(line)["called"])
 
     async def _serve(self, leg: Leg) -> None:
         """One call, walled off: whatever goes wrong in it ends it and no other."""
@@ -162,6 +185,8 @@ class Worker:
                 observer.closed()
         if summary.answered_ms is not None:
             self._callers.called(facts.caller)
+            if self._front is not None:
+                _say(event="called", caller=facts.caller)
         record = record_of(summary, transcripts=self._settings.records.transcripts)
         await self._records.write(record)
         call_log.info(
@@ -275,8 +300,16 @@ async def _main(start: WorkerStart, stdin: BinaryIO) -> None:
     def on_term() -> None:
         (hurry if stop.is_set() else stop).set()
 
+    heard = bytearray()
+
     def on_stdin() -> None:
-        if not stdin.read(4096):  # the supervisor is gone
+        if came := stdin.read(4096):
+            heard.extend(came)
+            *lines, rest = heard.split(b"\n")
+            heard[:] = rest
+            for line in lines:
+                worker.hear(line)
+        else:  # the supervisor is gone
             loop.remove_reader(stdin.fileno())
             stop.set()
             hurry.set()
@@ -290,7 +323,8 @@ async def _main(start: WorkerStart, stdin: BinaryIO) -> None:
 def main() -> int:
     stdin = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115 - a descriptor
     start = WorkerStart.model_validate_json(stdin.readline())
-    logging.configure(start.settings.log.level, start.settings.log.format, process="worker")
+    name = "worker" if start.dispatcher_port is None else f"worker {start.number}"
+    logging.configure(start.settings.log.level, start.settings.log.format, process=name)
     try:
         uvloop.run(_main(start, stdin))
     except (SipUnavailable, ConfigErrors, OSError) as error:

@@ -6,12 +6,14 @@ import asyncio
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from telbridge.config import Settings
+from telbridge.serving import workers
 from telbridge.serving.children import Child
 from telbridge.serving.supervisor import Supervisor
 
@@ -50,10 +52,13 @@ def script(tmp_path: Path) -> Path:
     return file
 
 
-async def test_a_signal_to_the_supervisor_reaches_the_worker_and_ends_nobody(script: Path) -> None:
+async def test_a_signal_to_the_supervisor_reaches_the_worker_and_ends_nobody(
+    script: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ready, said = asyncio.Event(), Said()
+    monkeypatch.setattr(workers, "_worker_arguments", lambda: [str(script)])
+    monkeypatch.setattr(workers, "Child", partial(Child, on_message=said))
     supervisor = Supervisor(Settings.model_validate({"call": {"agent": "deepgram"}}), lambda _: ready.set())
-    supervisor._worker = Child("worker", lambda: [str(script)], on_message=said)
     running = asyncio.create_task(supervisor.run())
     await asyncio.wait_for(ready.wait(), 10)
     for _ in range(2):

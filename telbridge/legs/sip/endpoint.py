@@ -7,17 +7,19 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Any, Final
 
 from telbridge.audio.formats import PCMU_8K
 from telbridge.call.events import CallFacts, Ending
 from telbridge.legs.sip.access import AccessPolicy
 from telbridge.legs.sip.edge import Edge, response
+from telbridge.legs.sip.front import LOOPBACK, PEER_HEADER, Front
 from telbridge.legs.sip.gate import Gate
 from telbridge.legs.sip.info import InfoKey
 from telbridge.legs.sip.leg import LegParts, SipLeg
 from telbridge.legs.sip.library import Library, SipUnavailable, load
-from telbridge.legs.sip.message import Invite, offered_codec, parse_invite
+from telbridge.legs.sip.message import Invite, header_values, offered_codec, parse_invite
 from telbridge.legs.sip.peers import names_the_caller, peer_address, trunk_of
 from telbridge.legs.sip.ports import FRAME_MS, Way, choose_way, new_port
 from telbridge.legs.sip.settings import SipSettings
@@ -70,7 +72,10 @@ class SipEndpoint:
         on_call: Callable[[SipLeg], None],
         log: Any,
         clock: Callable[[], int] = time.monotonic_ns,
+        front: Front | None = None,
     ) -> None:
+        """`front`: the dispatcher that stands before this endpoint; without one it owns the SIP port."""
+        self._front, self.port = front, settings.port
         self._settings, self._on_call, self._log, self._clock = settings, on_call, log, clock
         self._library: Library = load()
         self._counters = Counters()
@@ -118,7 +123,9 @@ class SipEndpoint:
             "pjsua2": str(self._library.build),
             "max_calls": self._max_calls,
             "audio": self._way,
-            "sip": f"{settings.host}:{settings.port}/{'+'.join(sorted(settings.transports))}",
+            "sip": f"{settings.host}:{settings.port}/{'+'.join(sorted(settings.transports))}"
+            if self._front is None
+            else f"{LOOPBACK}:{self.port}/udp",
         }
 
     def start(self) -> None:
@@ -169,7 +176,11 @@ class SipEndpoint:
         call = self._edge.Call(self._account, parameters.callId)
         invite = parse_invite(parameters.rdata.wholeMsg)
         codec = offered_codec(invite.offer) if invite.offer is not None else PCMU_8K
-        if self._draining:
+        peer = self._peer(parameters.rdata)
+        if peer is None:
+            self._log.warning("sip_call_refused", status=403, why="it went round the dispatcher")
+            self._refuse(call, parameters.callId, 403)
+        elif self._draining:
             self._counters.calls_refused_draining += 1
             self._refuse(call, parameters.callId, 503, RETRY_AFTER_S)
         elif codec is None:
@@ -181,7 +192,7 @@ class SipEndpoint:
             self._log.warning("sip_call_refused", status=503, why="no free slot", max_calls=self._max_calls)
             self._refuse(call, parameters.callId, 503, RETRY_AFTER_S)
         else:
-            facts = _facts(invite, parameters.rdata.srcAddress, codec, self._settings)
+            facts = _facts(invite, peer, codec, self._settings)
             self._counters.calls_offered += 1
             self._admit(call, parameters.callId, facts)
 
@@ -228,6 +239,12 @@ class SipEndpoint:
         except Exception:  # noqa: BLE001 - the wall between calls
             self._bug("on_call")
             leg.end(Ending.INTERNAL_ERROR, status=500)
+
+    def _peer(self, rdata: Any) -> str | None:
+        """`host:port` of whoever sent the request; None for one that the dispatcher did not let through."""
+        if self._front is None:
+            return str(rdata.srcAddress)
+        return self._front.peer(rdata.srcAddress, header_values(rdata.wholeMsg).get(PEER_HEADER.lower(), ""))
 
     def _refuse(self, call: Any, slot: int, status: int, retry_after_s: int | None = None) -> None:
         call.watcher = refused = _Refused(call, self._library.pj, self._refused_over)
@@ -291,6 +308,9 @@ class SipEndpoint:
         endpoint = self._endpoint = self._edge.Endpoint()
         endpoint.watcher = self
         policy = AccessPolicy(self._settings.allow, trust_private=self._settings.trust_private)
+        if self._front is not None:
+            # The dispatcher has asked the networks of the settings; from elsewhere nothing gets here.
+            policy = AccessPolicy([ip_network(LOOPBACK)], trust_private=False)
 
         def initialised() -> None:
             self._way = choose_way(self._library, self._settings.audio)
@@ -299,12 +319,21 @@ class SipEndpoint:
             self._gate.draining = self._draining
 
         account = self._account = self._edge.Account()
-        open_stack(self._library.pj, endpoint, account, self._settings, lambda: self._way, initialised)
+        listening = open_stack(
+            self._library.pj,
+            endpoint,
+            account,
+            self._settings,
+            lambda: self._way,
+            initialised,
+            front=self._front,
+        )
+        self.port = listening.port
         assert self._gate is not None
-        verify_gate(self._gate, endpoint, self._settings)
+        verify_gate(self._gate, endpoint, listening)
         if self._way == "stream":
             self._sweeper = BridgeSweeper(self._library.native)
-        if "tcp" in self._settings.transports:
+        if "tcp" in self._settings.transports and self._front is None:
             try:
                 self._tcp_filter = TcpFilter(self._settings.host, self._settings.port, policy.networks)
             except OSError as error:

@@ -56,7 +56,12 @@ class SipSettings(BaseModel):
         float, Field(gt=0, le=3600, description="seconds without RTP after which a caller counts as gone")
     ] = 30.0
     max_calls: Annotated[
-        int | None, Field(ge=1, description="most calls at a time; default: what the installed pjsua2 can")
+        int | None,
+        Field(
+            ge=1,
+            description="most calls at a time; more than one process takes make several; default: what the "
+            "installed pjsua2 can in one process",
+        ),
     ] = None
     trust_private: Annotated[
         bool, Field(description="true: whoever calls from a loopback or private address may")

@@ -6,10 +6,12 @@ import secrets
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from telbridge.audio.formats import PCM_8K
+from telbridge.legs.sip.front import LOOPBACK, Front
 from telbridge.legs.sip.gate import Gate
 from telbridge.legs.sip.library import SipUnavailable
 from telbridge.legs.sip.ports import FRAME_MS, Way
@@ -22,6 +24,16 @@ MAX_NAMESERVERS: Final = 4
 _RESOLV_CONF: Final = Path("/etc/resolv.conf")
 
 
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where the library takes SIP."""
+
+    host: str
+    port: int
+    datagram: bool
+    """UDP, be it beside TCP; else TCP alone."""
+
+
 def open_stack(
     pj: Any,
     endpoint: Any,
@@ -29,16 +41,24 @@ def open_stack(
     settings: SipSettings,
     way: Callable[[], Way],
     initialised: Callable[[], None],
-) -> None:
+    *,
+    front: Front | None,
+) -> Listening:
     """From libCreate to an account that takes calls. pjsua2's Error when the library refuses.
 
-    `initialised` is called between libInit and the first transport, `way` after it.
+    `initialised` is called between libInit and the first transport, `way` after it. Behind a dispatcher SIP
+    is on a free loopback port; RTP and the addresses that peers see are as without.
     """
     endpoint.libCreate()
     endpoint.libInit(_config(pj, settings))
     initialised()
-    for transport in sorted(settings.transports):
-        _listen(pj, endpoint, settings, transport)
+    if front is None:
+        for transport in sorted(settings.transports):
+            _listen(pj, endpoint, settings, transport)
+        host = settings.host if settings.host != "0.0.0.0" else LOOPBACK
+        listening = Listening(host, settings.port, datagram="udp" in settings.transports)
+    else:
+        listening = _listen_behind(pj, endpoint)
     # No sound device. The callback way needs the bridge's clock; on the stream way it stands still.
     if way() == "callback":
         endpoint.audDevManager().setNullDev()
@@ -47,6 +67,7 @@ def open_stack(
     for codec in endpoint.codecEnum2():
         endpoint.codecSetPriority(codec.codecId, CODECS.get(codec.codecId.partition("/")[0], 0))
     account.create(_account_config(pj, settings), True)
+    return listening
 
 
 def _config(pj: Any, settings: SipSettings) -> Any:
@@ -101,6 +122,15 @@ def _listen(pj: Any, endpoint: Any, settings: SipSettings, transport: str) -> No
         raise SipUnavailable(f"SIP cannot listen on {where}: {error.reason}") from error
 
 
+def _listen_behind(pj: Any, endpoint: Any) -> Listening:
+    """What the dispatcher alone talks to: it takes TCP from the outside, and gives datagrams to us."""
+    config = pj.TransportConfig()
+    config.port = 0
+    config.boundAddress = LOOPBACK
+    info = endpoint.transportGetInfo(endpoint.transportCreate(pj.PJSIP_TRANSPORT_UDP, config))
+    return Listening(LOOPBACK, int(info.localAddress.rpartition(":")[2]), datagram=True)
+
+
 def _account_config(pj: Any, settings: SipSettings) -> Any:
     config = pj.AccountConfig()
     host = settings.public_address or (settings.host if settings.host != "0.0.0.0" else "127.0.0.1")
@@ -117,16 +147,15 @@ def _account_config(pj: Any, settings: SipSettings) -> Any:
     return config
 
 
-def verify_gate(gate: Gate, endpoint: Any, settings: SipSettings) -> None:
+def verify_gate(gate: Gate, endpoint: Any, listening: Listening) -> None:
     """Send ourselves a message and see that the gate finds its source. SipUnavailable if it does not: a gate
     that cannot read addresses would let everybody in."""
-    datagram = "udp" in settings.transports
-    host = settings.host if settings.host != "0.0.0.0" else "127.0.0.1"
+    host, port, datagram = listening.host, listening.port, listening.datagram
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM if datagram else socket.SOCK_STREAM) as probe:
         probe.bind((host, 0))
         probe.settimeout(VERIFY_S)
-        probe.connect((host, settings.port))
-        message = _probe_message(probe.getsockname(), host, settings.port, "UDP" if datagram else "TCP")
+        probe.connect((host, port))
+        message = _probe_message(probe.getsockname(), host, port, "UDP" if datagram else "TCP")
         gate.expect(message, probe.getsockname(), datagram=datagram)
         probe.sendall(message)
         deadline = time.monotonic() + VERIFY_S

@@ -1,0 +1,160 @@
+"""The dispatcher's process: one SIP port for several workers.
+
+Run by the supervisor as `python -m telbridge.serving.dispatching`: what it needs comes as JSON lines on
+stdin, the settings first; its ready line goes to stdout; it ends with SIGTERM, or when stdin closes. It
+imports little, so that it is back within a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from ipaddress import ip_address, ip_network
+from typing import Any, Final
+
+import structlog
+
+from telbridge.dispatch.core import Dispatcher, Terms
+from telbridge.dispatch.fleet import Worker
+from telbridge.dispatch.shell import Place, Shell, inner_socket
+from telbridge.legs.sip.access import AccessPolicy, StrangerLog
+from telbridge.legs.sip.tcp_filter import TcpFilter
+from telbridge.ops import logging
+from telbridge.serving.ingress_limits import Throttle
+
+log = structlog.get_logger()
+
+PER_SOURCE_PER_S: Final = 100.0
+"""New calls and OPTIONS of one address, twice as many at once: a trunk stays below, a loop does not."""
+
+
+class Access:
+    """Who may send us anything: the networks of [sip]."""
+
+    def __init__(self, policy: AccessPolicy) -> None:
+        self._policy, self._lines = policy, StrangerLog()
+        self.strangers_dropped = 0
+
+    def permits(self, host: str) -> bool:
+        packed = ip_address(host).packed
+        if self._policy.permits(packed):
+            return True
+        self.strangers_dropped += 1
+        if self._lines.due(packed, time.monotonic_ns()):
+            log.warning(
+                "sip_stranger_dropped",
+                peer=host,
+                dropped=self.strangers_dropped,
+                remedy="add its network to sip.allow if it may call",
+            )
+        return False
+
+
+class Dispatching:
+    """From the first line to the end."""
+
+    def __init__(self, start: Mapping[str, Any]) -> None:
+        self._start = start
+        networks = [ip_network(text) for text in start["allow"]]
+        self._policy = AccessPolicy(networks, trust_private=start["trust_private"])
+        self._access = Access(self._policy)
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """OSError if a port cannot be had."""
+        start = self._start
+        inner = inner_socket(start["inner_port"])
+        inner_port = inner.getsockname()[1]
+        self._dispatcher = Dispatcher(
+            Terms(
+                port=start["port"],
+                inner_port=inner_port,
+                max_calls=start["max_calls"],
+                server=start["server"],
+                public_address=start["public_address"],
+                admits=Throttle(PER_SOURCE_PER_S).admits,
+            )
+        )
+        place = Place(start["host"], start["port"], frozenset(start["transports"]))
+        self._shell = Shell(self._dispatcher, place, inner, self._access.permits, log)
+        try:
+            await self._shell.start()
+            tcp_filter = self._filter(place)
+            reader = asyncio.create_task(self._listen())
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop.set)
+            sip = f"{place.host}:{place.port}/{'+'.join(sorted(place.transports))}"
+            log.info("dispatcher_listening", sip=sip)
+            print(json.dumps({"event": "ready", "sip": sip, "inner_port": inner_port}), flush=True)
+            await self._stop.wait()
+            reader.cancel()
+            log.info(
+                "dispatcher_stopped",
+                **asdict(self._dispatcher.counters),
+                strangers_dropped=self._access.strangers_dropped,
+                stranger_connections_dropped=tcp_filter.dropped if tcp_filter else 0,
+                connections_cut_off=self._shell.cut_off,
+            )
+        finally:
+            self._shell.close()
+
+    def _filter(self, place: Place) -> TcpFilter | None:
+        if "tcp" not in place.transports:
+            return None
+        try:
+            return TcpFilter(place.host, place.port, self._policy.networks)
+        except OSError as error:
+            # Strangers' connections are then closed as soon as they are there.
+            log.warning("sip_tcp_filter_missing", why=str(error))
+            return None
+
+    async def _listen(self) -> None:
+        """What the supervisor tells, until it is gone."""
+        reader = asyncio.StreamReader()
+        await asyncio.get_running_loop().connect_read_pipe(
+            partial(asyncio.StreamReaderProtocol, reader), sys.stdin
+        )
+        while line := await reader.readline():
+            self._told(json.loads(line))
+        self._stop.set()
+
+    def _told(self, order: Mapping[str, Any]) -> None:
+        dispatcher, number = self._dispatcher, order.get("number", 0)
+        match order["do"]:
+            case "up":
+                dispatcher.worker_up(Worker(number, order["port"], order["max_calls"]))
+                dispatcher.worker_says(number, order["calls"], order["streams"])
+            case "gone":
+                self._shell.send(dispatcher.worker_gone(number, time.monotonic_ns()))
+            case "calls":
+                dispatcher.worker_says(number, order["calls"], order["streams"])
+            case "drain":
+                dispatcher.drain()
+
+
+def main() -> int:
+    # One line, no more: what stands behind it is read later.
+    start = json.loads(_first_line())
+    logging.configure(start["log"]["level"], start["log"]["format"], process="dispatcher")
+    try:
+        asyncio.run(Dispatching(start).run())
+    except OSError as error:
+        where = f"{start['host']}:{start['port']}"
+        failed = {"event": "failed", "error": f"SIP cannot listen on {where}: {error.strerror or error}"}
+        print(json.dumps(failed), flush=True)
+        return 1
+    return 0
+
+
+def _first_line() -> bytes:
+    with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as stdin:
+        return stdin.readline()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

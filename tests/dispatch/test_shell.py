@@ -1,0 +1,230 @@
+"""The dispatcher on real sockets, with a worker that is a bare one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import structlog
+
+from telbridge.dispatch.core import Dispatcher, Terms
+from telbridge.dispatch.fleet import Worker
+from telbridge.dispatch.hops import Hop
+from telbridge.dispatch.shell import Place, Shell, inner_socket
+from tests.dispatch.sides import Net, Phone, answer, header
+
+HOST = "127.0.0.1"
+
+
+class Box(asyncio.DatagramProtocol):
+    """A datagram socket that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.got: asyncio.Queue[bytes] = asyncio.Queue()
+        self.transport: Any = None
+
+    @classmethod
+    async def open(cls) -> Box:
+        _, box = await asyncio.get_running_loop().create_datagram_endpoint(cls, local_addr=(HOST, 0))
+        return box
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.got.put_nowait(data)
+
+    @property
+    def port(self) -> int:
+        return int(self.transport.get_extra_info("sockname")[1])
+
+    def send(self, data: bytes, port: int) -> None:
+        self.transport.sendto(data, (HOST, port))
+
+    async def next(self) -> bytes:
+        return await asyncio.wait_for(self.got.get(), 10)
+
+
+class Bed:
+    """A dispatcher that listens, its one worker, and a peer with a socket."""
+
+    async def open(self, permits: Any = lambda host: True) -> Bed:
+        self.worker, self.peer = await Box.open(), await Box.open()
+        inner = inner_socket(0)
+        self.inner_port = inner.getsockname()[1]
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            self.port = probe.getsockname()[1]
+        self.core = Dispatcher(Terms(self.port, self.inner_port, 10, "us"))
+        self.core.worker_up(Worker(1, self.worker.port, 10))
+        place = Place(HOST, self.port, frozenset({"udp", "tcp"}))
+        self.shell = Shell(self.core, place, inner, permits, structlog.get_logger())
+        await self.shell.start()
+        return self
+
+    def phone(self, transport: Any = "udp", port: int | None = None, **kinds: Any) -> Phone:
+        source = Hop(transport, HOST, port or self.peer.port, HOST)
+        return Phone(Net(), source=source, via_host=HOST, **kinds)
+
+    def close(self) -> None:
+        self.shell.close()
+        self.worker.transport.close()
+        self.peer.transport.close()
+
+
+@pytest.fixture
+async def bed() -> AsyncIterator[Bed]:
+    made = await Bed().open()
+    yield made
+    made.close()
+
+
+async def tcp(bed: Bed) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, int]:
+    reader, writer = await asyncio.open_connection(HOST, bed.port)
+    return reader, writer, writer.get_extra_info("sockname")[1]
+
+
+async def test_a_call_by_udp_goes_in_and_comes_back(bed: Bed) -> None:
+    bed.peer.send(b"\r\n\r\n", bed.port)  # keep-alive
+    bed.peer.send(bed.phone().request("INVITE"), bed.port)
+    got = await bed.worker.next()
+    bed.worker.send(answer(got, 180), bed.inner_port)
+    assert (await bed.peer.next()).startswith(b"SIP/2.0 180")
+    assert bed.core.counters.malformed == 0
+
+
+async def test_a_call_by_tcp_comes_back_on_its_connection_in_pieces_or_not(bed: Bed) -> None:
+    reader, writer, port = await tcp(bed)
+    request = bed.phone("tcp", port).request("INVITE")
+    writer.write(b"\r\n\r\n" + request[:50])
+    assert await asyncio.wait_for(reader.readexactly(2), 10) == b"\r\n"
+    writer.write(request[50:])
+    bed.worker.send(answer(await bed.worker.next(), 180), bed.inner_port)
+    assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).startswith(b"SIP/2.0 180")
+    writer.close()
+
+
+async def test_an_answer_whose_connection_is_gone_takes_a_new_one(bed: Bed) -> None:
+    came: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.put_nowait(await reader.readuntil(b"\r\n\r\n"))
+        writer.close()
+
+    listener = await asyncio.start_server(on_connection, HOST, 0)
+    named = listener.sockets[0].getsockname()[1]
+    reader, writer, port = await tcp(bed)
+    request = bed.phone("tcp", port, rport=False).request("INVITE")
+    writer.write(request.replace(f"TCP {HOST}:{port}".encode(), f"TCP {HOST}:{named}".encode()))
+    got = await bed.worker.next()
+    writer.close()
+    await reader.read()
+    await asyncio.sleep(0.05)  # until the dispatcher's side has seen it, too
+    bed.worker.send(answer(got, 200), bed.inner_port)
+    assert (await asyncio.wait_for(came.get(), 10)).startswith(b"SIP/2.0 200")
+    listener.close()
+
+
+async def test_a_peer_that_is_named_is_found(bed: Bed) -> None:
+    phone = bed.phone(contact=f"sip:a@localhost:{bed.peer.port}")
+    bed.peer.send(phone.request("INVITE"), bed.port)
+    bed.worker.send(answer(await bed.worker.next(), 200), bed.inner_port)
+    assert (await bed.peer.next()).startswith(b"SIP/2.0 200")
+    bed.shell.send(bed.core.worker_gone(1, 0))
+    bye = await bed.peer.next()
+    assert bye.startswith(b"BYE sip:a@localhost")
+    bed.peer.send(answer(bye), bed.port)
+
+
+async def test_a_stream_of_something_else_is_cut_off(bed: Bed) -> None:
+    reader, writer, _ = await tcp(bed)
+    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert await asyncio.wait_for(reader.read(), 10) == b""
+    assert bed.shell.cut_off == 1
+    writer.close()
+
+
+async def test_strangers_get_no_answer_and_no_connection() -> None:
+    bed = await Bed().open(permits=lambda host: False)
+    bed.peer.send(bed.phone().request("OPTIONS"), bed.port)
+    reader, writer, _ = await tcp(bed)
+    assert await asyncio.wait_for(reader.read(), 10) == b""
+    assert bed.peer.got.empty() and bed.worker.got.empty()
+    writer.close()
+    bed.close()
+
+
+# ---------------------------------------------------------------- the process
+
+
+class Process:
+    """`python -m telbridge.serving.dispatching`, as the supervisor runs it."""
+
+    def __init__(self, port: int) -> None:
+        self.start: dict[str, Any] = {
+            "host": HOST,
+            "port": port,
+            "transports": ["tcp", "udp"],
+            "public_address": None,
+            "trust_private": True,
+            "allow": [],
+            "max_calls": 4,
+            "server": "us",
+            "inner_port": 0,
+            "log": {"level": "error", "format": "json"},
+        }
+
+    async def __aenter__(self) -> Process:
+        self.process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "telbridge.serving.dispatching"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        self.tell(self.start)
+        assert self.process.stdout is not None
+        self.said = json.loads(await asyncio.wait_for(self.process.stdout.readline(), 30))
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        await asyncio.wait_for(self.process.wait(), 10)
+
+    def tell(self, order: dict[str, Any]) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(order).encode() + b"\n")
+
+
+async def test_the_process_serves_until_its_supervisor_is_gone() -> None:
+    worker, phone_box = await Box.open(), await Box.open()
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port = probe.getsockname()[1]
+    phone = Phone(Net(), source=Hop("udp", HOST, phone_box.port, HOST), via_host=HOST)
+    async with Process(port) as dispatcher:
+        dispatcher.tell(
+            {"do": "up", "number": 1, "port": worker.port, "max_calls": 4, "calls": 0, "streams": 0}
+        )
+        answered = b""
+        while not answered.startswith(b"SIP/2.0 200"):  # 503 until it has heard of its worker
+            phone_box.send(phone.request("OPTIONS"), port)
+            answered = await phone_box.next()
+        phone_box.send(phone.request("INVITE", 2), port)
+        got = await worker.next()
+        assert header(got, "Telbridge-Peer") == [f"{HOST}:{phone_box.port}"]
+        worker.send(answer(got, 200), dispatcher.said["inner_port"])
+        assert (await phone_box.next()).startswith(b"SIP/2.0 200")
+        async with Process(port) as second:
+            assert second.said["event"] == "failed"
+            assert second.said["error"].startswith(f"SIP cannot listen on {HOST}:{port}")
+        assert second.process.returncode == 1
+        dispatcher.tell({"do": "gone", "number": 1})
+        assert (await phone_box.next()).startswith(b"BYE ")
+    assert dispatcher.process.returncode == 0
+    worker.transport.close()
+    phone_box.transport.close()
