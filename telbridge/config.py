@@ -20,7 +20,14 @@ from telbridge.agent.settings import AgentSettings
 from telbridge.dialplan.vocabulary import NeutralSettings
 from telbridge.legs.sip.settings import SipSettings
 from telbridge.serving.admin_settings import AdminSection
-from telbridge.serving.ingress_settings import GenericSection, HttpSection, StreamsSection, TwilioSection
+from telbridge.serving.ingress_settings import (
+    AsteriskSection,
+    AudioSocketSection,
+    GenericSection,
+    HttpSection,
+    StreamsSection,
+    TwilioSection,
+)
 from telbridge.sessions.provider import Provider, VendorSettings, problems
 from telbridge.sessions.providers import PROVIDERS
 
@@ -164,6 +171,8 @@ class _Settings(_Section):
     admin: AdminSection = AdminSection()
     streams: StreamsSection = StreamsSection()
     twilio: TwilioSection = TwilioSection()
+    asterisk: AsteriskSection = AsteriskSection()
+    audiosocket: AudioSocketSection = AudioSocketSection()
     generic: GenericSection = GenericSection()
     call: CallSection = CallSection()
     session: SessionSection = SessionSection()

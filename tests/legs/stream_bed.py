@@ -72,8 +72,9 @@ class Side:
 class StreamBed:
     """One ingress and one telephone."""
 
-    def __init__(self, ingress: Ingress, phone: StreamPhone, port: int) -> None:
+    def __init__(self, ingress: Ingress, phone: StreamPhone, port: int, audiosocket_port: int) -> None:
         self.ingress, self.phone, self.port = ingress, phone, port
+        self.audiosocket_port = audiosocket_port
         self.sides: list[Side] = []
 
     @property
@@ -83,6 +84,11 @@ class StreamBed:
     @property
     def generic(self) -> str:
         return f"ws://127.0.0.1:{self.port}/generic/stream"
+
+    def audiosocket(self, uuid: str = "", rate_hz: int = 8000) -> str:
+        """Announced first, if there is no `uuid`."""
+        query = f"?rate={rate_hz}" + ("" if uuid else f"&announce={self.http('/asterisk/announce')}")
+        return f"audiosocket://127.0.0.1:{self.audiosocket_port}/{uuid}{query}"
 
     def http(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"
@@ -111,7 +117,8 @@ async def stream_bed(
     """`sections`: settings over test-friendly ones."""
     port = free_port()
     http = {"port": port, "requests_per_second": 1000, **sections.pop("http", {})}
-    settings = Settings.model_validate({"http": http, **sections})
+    audiosocket = {"port": free_port(), **sections.pop("audiosocket", {})}
+    settings = Settings.model_validate({"http": http, "audiosocket": audiosocket, **sections})
     sides: list[Side] = []
     ingress = Ingress(
         settings,
@@ -122,7 +129,7 @@ async def stream_bed(
     await ingress.start()
     try:
         async with StreamPhone(account=account or Account(TEST_ACCOUNT, TOKEN)) as phone:
-            bed = StreamBed(ingress, phone, port)
+            bed = StreamBed(ingress, phone, port, audiosocket["port"])
             bed.sides = sides
             yield bed
     finally:

@@ -6,7 +6,7 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 Message = str | bytes
 
@@ -41,7 +41,12 @@ Order = Audio | Mark | Clear | Told
 
 
 class Dialect(Protocol):
-    """One stream. `receive`: ValueError with a reason where the bridge breaks the protocol."""
+    """One stream. `receive`: ValueError with a reason where the bridge breaks the protocol. A message of no
+    length is none: nothing is said."""
+
+    @property
+    def returns_cleared_marks(self) -> bool:
+        """Whether marks that a clear threw away come back."""
 
     def opening(self) -> list[Message]: ...
 
@@ -60,6 +65,8 @@ class Dialect(Protocol):
 
 class TwilioDialect:
     """Twilio Media Streams, bidirectional."""
+
+    returns_cleared_marks: Final = True
 
     def __init__(self, stream: str, call: str, account: str, parameters: Mapping[str, str]) -> None:
         self._stream, self._call, self._account, self._parameters = stream, call, account, parameters
@@ -119,6 +126,8 @@ class TwilioDialect:
 
 class GenericDialect:
     """The generic protocol of docs/media-streams.md, μ-law in binary messages."""
+
+    returns_cleared_marks: Final = True
 
     def __init__(self, call: str, parameters: Mapping[str, str]) -> None:
         self._call, self._parameters = call, parameters

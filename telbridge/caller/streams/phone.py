@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from telbridge.caller.pacer import Pacer
-from telbridge.caller.streams.call import OnTrace, StreamCall
+from telbridge.caller.streams.audiosocket import AudioSocketDialect, AudioSocketLink, Wanted, announce
+from telbridge.caller.streams.call import Link, OnTrace, StreamCall
 from telbridge.caller.streams.dialects import Dialect, GenericDialect, TwilioDialect
 from telbridge.caller.streams.webhook import (
     Account,
@@ -60,10 +63,12 @@ class StreamPhone:
         called: str = CALLED,
         on_trace: OnTrace | None = None,
     ) -> StreamCall:
-        """`twilio+ws://…` asks the webhook first; `ws://…` speaks the generic protocol. Refusal if the bridge
-        does not take it, ValueError for another scheme."""
+        """`twilio+ws://…` asks the webhook first; `ws://…` speaks the generic protocol, `audiosocket://…` as
+        Asterisk does. Refusal if the bridge does not take it, ValueError for another scheme."""
         if url.startswith("twilio+"):
             return await self._twilio(url, caller, called, on_trace)
+        if url.startswith("audiosocket:"):
+            return await self._audiosocket(url, caller, called, on_trace)
         if urlsplit(url).scheme not in ("ws", "wss"):
             raise ValueError(f"{url!r}: expected twilio+ws://HOST:PORT/twilio/stream or ws://HOST:PORT/…")
         dialect = GenericDialect(new_sid("call-"), {"from": caller, "to": called})
@@ -81,6 +86,14 @@ class StreamPhone:
         call = await self._open(twiml.url, headers, dialect, on_trace)
         self._webhooks[call] = voice, form
         return call
+
+    async def _audiosocket(self, url: str, caller: str, called: str, on_trace: OnTrace | None) -> StreamCall:
+        wanted = Wanted.of(url)
+        uuid = wanted.uuid
+        if wanted.announce:
+            uuid = await announce(self._http, wanted.announce, {"from": caller, "to": called})
+        link = await AudioSocketLink.connect(wanted.host, wanted.port)
+        return self._begin(link, AudioSocketDialect(uuid, wanted.rate_hz), link.abort, on_trace)
 
     async def tell_status(self, call: StreamCall, status: str = "completed") -> None:
         """The status callback, `/status` beside `/voice`. Refusal if it is not taken."""
@@ -100,9 +113,21 @@ class StreamPhone:
             raise Refusal(f"31902: {error}") from None
         except TimeoutError:
             raise Refusal("31901: handshake timed out") from None
-        call = StreamCall(socket, dialect, on_trace=on_trace, keep=self._keep)
+        return self._begin(socket, dialect, partial(_abort, socket), on_trace)
+
+    def _begin(
+        self, link: Link, dialect: Dialect, abort: Callable[[], None], on_trace: OnTrace | None
+    ) -> StreamCall:
+        call = StreamCall(link, dialect, abort=abort, on_trace=on_trace, keep=self._keep)
         if on_trace is not None:
             on_trace(call.facts.opened_ns, "->", "stream opened, start")
         self._calls.add(call)
         self._pacer.add(call)
         return call
+
+
+def _abort(socket: aiohttp.ClientWebSocketResponse[Any]) -> None:
+    """The connection, without a close."""
+    connection = socket._response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()

@@ -34,7 +34,7 @@ from telbridge.legs.streams.peer import (
     Stopped,
     StreamPeer,
 )
-from telbridge.legs.streams.socket import BINARY, TEXT, frame
+from telbridge.legs.streams.socket import BINARY, TEXT
 
 FRAME_MS: Final = 20
 FRAME_NS: Final = FRAME_MS * 1_000_000
@@ -46,6 +46,9 @@ NORMAL, POLICY, BUG = 1000, 1008, 1011
 
 class Wire(Protocol):
     """The socket, as a leg sees it (`socket.py`)."""
+
+    def framed(self, opcode: int, message: bytes) -> bytes:
+        """A message as it is written."""
 
     def write(self, frames: bytes) -> None: ...
 
@@ -94,7 +97,8 @@ class StreamLeg:
         self._opcode = TEXT if parts.peer.audio_is_text else BINARY
         self._lead_ms = parts.lead_ms
         self._lead = Lead(parts.lead_ms, marks=parts.peer.answers_marks)
-        self._intake = Intake(parts.format, parts.clock(), parts.media_timeout_s)
+        timeout_s = parts.media_timeout_s if parts.peer.traits.sends_always else None
+        self._intake = Intake(parts.format, parts.clock(), timeout_s)
         self._state = _State.ARRIVED
         self._media: Media | None = None
         self._on_event: Callable[[LegEvent], None] | None = None
@@ -164,6 +168,8 @@ class StreamLeg:
     def flush(self) -> int:
         if self._state not in (_State.TALKING, _State.PARTING) or not self._lead.outstanding:
             return 0
+        if not self._peer.traits.clears:
+            return 0  # What has left will be heard.
         self._say(self._peer.clear())
         unplayed_ns = self._lead.cleared(self._clock()) - self._silent_ns
         return max(0, unplayed_ns) // 1_000_000
@@ -284,17 +290,22 @@ class StreamLeg:
 
     def _pack(self, speech: bytes | memoryview, now_ns: int, frames: list[bytes]) -> None:
         self._silent_ns = 0
-        frames.append(frame(self._opcode, self._peer.audio(speech)))
+        frames.append(self._wire.framed(self._opcode, self._peer.audio(speech)))
         self._sent_frames += 1
         self._lead.sent(FRAME_NS, now_ns)
         if (number := self._lead.mark_due(now_ns)) is not None:
             mark = self._peer.mark(str(number))
             if mark is not None:
-                frames.append(_framed(mark))
+                frames.append(self._framed(mark))
 
     def _say(self, message: Message | None) -> None:
         if message is not None:
-            self._wire.write(_framed(message))
+            self._wire.write(self._framed(message))
+
+    def _framed(self, message: Message) -> bytes:
+        if isinstance(message, str):
+            return self._wire.framed(TEXT, message.encode())
+        return self._wire.framed(BINARY, message)
 
     def _mark(self, now_ns: int) -> None:
         if (number := self._lead.mark(now_ns)) is not None:
@@ -322,7 +333,3 @@ class StreamLeg:
             self._early_events.append(event)
         else:
             self._loop.call_soon(self._on_event, event)
-
-
-def _framed(message: Message) -> bytes:
-    return frame(TEXT, message.encode()) if isinstance(message, str) else frame(BINARY, message)

@@ -106,6 +106,8 @@ class PeerTraits:
     """How keys are pressed towards the caller; "" if they cannot be."""
     hangs_up: str
     """What our hanging up does."""
+    sends_always: bool = True
+    """Audio comes in silence too: who sends none for long is gone."""
 
 
 class StreamPeer(Protocol):

@@ -40,6 +40,8 @@ class StreamSocket:
         # Nothing here waits for the transport; aiohttp's own few frames must not either.
         transport.set_write_buffer_limits(high=1 << 30)
 
+    framed = staticmethod(frame)
+
     def write(self, frames: bytes) -> None:
         """Whole frames. Does nothing on a closed connection: the reader tells."""
         if self._closing is None and not self._transport.is_closing():
