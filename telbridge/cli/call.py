@@ -14,7 +14,8 @@ def call(
         str,
         typer.Argument(
             help="sip:USER@HOST:PORT;transport=tcp (all but HOST may be left out), "
-            "twilio+ws://HOST:PORT/twilio/stream, or ws://HOST:PORT/generic/stream"
+            "twilio+ws://HOST:PORT/twilio/stream, audiosocket://HOST:PORT/UUID, "
+            "asterisk-ws://HOST:PORT/asterisk/media, or ws://HOST:PORT/generic/stream"
         ),
     ],
     say: Annotated[

@@ -180,18 +180,19 @@ class Ingress:
                 log=self._log,
             ).routes()
         )
-        if self._settings.audiosocket.port is not None:
-            application.add_routes(
-                AsteriskIngress(
-                    token=self._asterisk_token,
-                    announcements=self._announcements,
-                    addresses=self._addresses,
-                    has_room=self._has_room,
-                    welcome=self._welcome,
-                    clock=self._clock,
-                    log=self._log,
-                ).routes()
-            )
+        listens = self._settings.audiosocket.port is not None
+        application.add_routes(
+            AsteriskIngress(
+                token=self._asterisk_token,
+                announcements=self._announcements if listens else None,
+                addresses=self._addresses,
+                door=door,
+                has_room=self._has_room,
+                welcome=self._welcome,
+                clock=self._clock,
+                log=self._log,
+            ).routes()
+        )
         return application
 
     def _audiosocket_port(self, ticking: StreamClock) -> AudioSocketIngress:

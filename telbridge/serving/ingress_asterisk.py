@@ -1,4 +1,4 @@
-"""Asterisk over HTTP: announcements of AudioSocket calls."""
+"""Asterisk over HTTP: calls of chan_websocket, and announcements of those that come by AudioSocket."""
 
 from __future__ import annotations
 
@@ -6,19 +6,28 @@ import asyncio
 import base64
 import binascii
 import hmac
+import secrets
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qsl
 from uuid import UUID, uuid4
 
 from aiohttp import web
 
+from telbridge.call.events import CallFacts
 from telbridge.legs.streams.announcements import Announcement, Announcements
+from telbridge.legs.streams.chan_websocket import SUB_PROTOCOL, ChanWebSocketPeer
+from telbridge.legs.streams.door import Door, Refused
 from telbridge.legs.streams.payload import MAX_PARAMETERS, MAX_TEXT
+from telbridge.legs.streams.peer import Started
 from telbridge.serving.ingress_address import Addresses
 from telbridge.serving.ingress_limits import Seldom
 
+MEDIA: Final = "/asterisk/media"
 ANNOUNCE: Final = "/asterisk/announce"
+CALLER, CALLED = "TELBRIDGE_FROM", "TELBRIDGE_TO"
+"""Channel variables by which a dialplan tells who calls whom."""
 BODY_S: Final = 5.0
 """For the form to arrive."""
 
@@ -30,21 +39,54 @@ class AsteriskIngress:
         self,
         *,
         token: str | None,
-        announcements: Announcements,
+        announcements: Announcements | None,
         addresses: Addresses,
+        door: Door,
         has_room: Callable[[], bool],
         welcome: Callable[[web.Request], None],
         clock: Callable[[], int],
         log: Any,
     ) -> None:
+        """`announcements`: None where nobody listens for AudioSocket."""
         self._token, self._announcements, self._addresses = token, announcements, addresses
+        self._door = door
         self._has_room, self._welcome, self._clock, self._log = has_room, welcome, clock, log
         self._seldom = Seldom()
 
     def routes(self) -> list[web.AbstractRouteDef]:
-        return [web.post(ANNOUNCE, self._announce)]
+        routes: list[web.AbstractRouteDef] = [
+            web.get(MEDIA, self._media, allow_head=False),
+            web.get(MEDIA + "/{token}", self._media, allow_head=False),
+        ]
+        if self._announcements is not None:
+            routes.append(web.post(ANNOUNCE, partial(self._announce, self._announcements)))
+        return routes
 
-    async def _announce(self, request: web.Request) -> web.Response:
+    async def _media(self, request: web.Request) -> web.StreamResponse:
+        """The upgrade of a chan_websocket."""
+        self._admit(request)
+        if not self._has_room():
+            return web.Response(status=503, headers={"Retry-After": "5"}, text="no room")
+        address = self._addresses.client(request)
+
+        def admit(started: Started) -> CallFacts:
+            if not self._has_room():
+                raise Refused("no room")
+            parameters = dict(started.parameters)
+            return CallFacts(
+                call_id=secrets.token_hex(5),
+                ingress="chan_websocket",
+                caller=parameters.pop(CALLER, ""),
+                called=parameters.pop(CALLED, ""),
+                peer=address,
+                wire_format=started.format,
+                signalling_id=started.call_id,
+                parameters=parameters,
+            )
+
+        return await self._door.hold(request, ChanWebSocketPeer(), admit, protocols=(SUB_PROTOCOL,))
+
+    async def _announce(self, announcements: Announcements, request: web.Request) -> web.Response:
         """A form with `from`, `to` and whatever else the call's dialplan should know; the answer is the UUID
         by which the call is to come: that of the form, or a new one."""
         self._admit(request)
@@ -53,7 +95,7 @@ class AsteriskIngress:
         form = await _form(request)
         uuid = _uuid(form.pop("uuid", ""))
         announcement = Announcement(form.pop("from", ""), form.pop("to", ""), form)
-        self._announcements.put(uuid, announcement, self._clock())
+        announcements.put(uuid, announcement, self._clock())
         return web.Response(text=uuid)
 
     def _admit(self, request: web.Request) -> None:
@@ -69,6 +111,7 @@ class AsteriskIngress:
             return False
         kind, _, given = request.headers.get("Authorization", "").partition(" ")
         given = {"bearer": given, "basic": _password(given)}.get(kind.lower(), "")
+        given = given or request.match_info.get("token", "")
         return hmac.compare_digest(given.encode(), self._token.encode())
 
 

@@ -85,6 +85,10 @@ class StreamBed:
     def generic(self) -> str:
         return f"ws://127.0.0.1:{self.port}/generic/stream"
 
+    def chan_websocket(self, codec: str = "ulaw", control: str = "json", login: str = "") -> str:
+        address = f"{login}127.0.0.1:{self.port}/asterisk/media"
+        return f"asterisk-ws://{address}?format={codec}&control={control}"
+
     def audiosocket(self, uuid: str = "", rate_hz: int = 8000) -> str:
         """Announced first, if there is no `uuid`."""
         query = f"?rate={rate_hz}" + ("" if uuid else f"&announce={self.http('/asterisk/announce')}")

@@ -43,6 +43,7 @@ def started(kind: int = 0x10) -> AudioSocketPeer:
 frames_of_any_kind = st.lists(st.tuples(st.integers(0, 255), st.binary(max_size=400)), max_size=12)
 
 
+@settings(deadline=None, max_examples=40)
 @given(frames_of_any_kind, st.lists(st.integers(1, 60), max_size=200))
 def test_frames_are_the_same_however_tcp_cuts_or_joins_them(
     sent: list[tuple[int, bytes]], cuts: list[int]
@@ -59,7 +60,7 @@ def test_frames_are_the_same_however_tcp_cuts_or_joins_them(
 kinds = st.sampled_from((0x00, 0x01, 0x03, *AUDIO, 0x17, 0xFF)) | st.integers(0, 255)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(kinds, st.binary(max_size=400))), st.booleans())
 def test_whatever_comes_is_a_happening_and_no_exception(
     sent: list[tuple[int, bytes]], after_start: bool

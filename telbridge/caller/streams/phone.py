@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Final
@@ -15,6 +15,7 @@ import aiohttp
 from telbridge.caller.pacer import Pacer
 from telbridge.caller.streams.audiosocket import AudioSocketDialect, AudioSocketLink, Wanted, announce
 from telbridge.caller.streams.call import Link, OnTrace, StreamCall
+from telbridge.caller.streams.chan_websocket import chan_websocket
 from telbridge.caller.streams.dialects import Dialect, GenericDialect, TwilioDialect
 from telbridge.caller.streams.webhook import (
     Account,
@@ -63,16 +64,20 @@ class StreamPhone:
         called: str = CALLED,
         on_trace: OnTrace | None = None,
     ) -> StreamCall:
-        """`twilio+ws://…` asks the webhook first; `ws://…` speaks the generic protocol, `audiosocket://…` as
-        Asterisk does. Refusal if the bridge does not take it, ValueError for another scheme."""
+        """`twilio+ws://…` asks the webhook first, `audiosocket://…` and `asterisk-ws://…` do as Asterisk,
+        `ws://…` speaks the generic protocol. Refusal if the bridge does not take it, ValueError for another
+        scheme."""
         if url.startswith("twilio+"):
             return await self._twilio(url, caller, called, on_trace)
+        if url.startswith(("asterisk-ws:", "asterisk-wss:")):
+            address, dialect = chan_websocket(url, {"TELBRIDGE_FROM": caller, "TELBRIDGE_TO": called})
+            return await self._open(address, {}, dialect, on_trace, protocols=("media",))
         if url.startswith("audiosocket:"):
             return await self._audiosocket(url, caller, called, on_trace)
         if urlsplit(url).scheme not in ("ws", "wss"):
             raise ValueError(f"{url!r}: expected twilio+ws://HOST:PORT/twilio/stream or ws://HOST:PORT/…")
-        dialect = GenericDialect(new_sid("call-"), {"from": caller, "to": called})
-        return await self._open(url, {}, dialect, on_trace)
+        generic = GenericDialect(new_sid("call-"), {"from": caller, "to": called})
+        return await self._open(url, {}, generic, on_trace)
 
     async def _twilio(self, url: str, caller: str, called: str, on_trace: OnTrace | None) -> StreamCall:
         trace = on_trace or (lambda *_: None)
@@ -102,11 +107,18 @@ class StreamPhone:
         await post(self._http, self.account, url, {**form, "CallStatus": status})
 
     async def _open(
-        self, url: str, headers: dict[str, str], dialect: Dialect, on_trace: OnTrace | None
+        self,
+        url: str,
+        headers: dict[str, str],
+        dialect: Dialect,
+        on_trace: OnTrace | None,
+        protocols: Sequence[str] = (),
     ) -> StreamCall:
         try:
             async with asyncio.timeout(HANDSHAKE_S):
-                socket = await self._http.ws_connect(url, headers=headers, max_msg_size=0, compress=0)
+                socket = await self._http.ws_connect(
+                    url, headers=headers, max_msg_size=0, compress=0, protocols=protocols
+                )
         except aiohttp.WSServerHandshakeError as error:
             raise Refusal(f"31920: handshake answered {error.status}") from None
         except aiohttp.ClientConnectionError as error:

@@ -21,7 +21,17 @@ from telbridge.caller.streams.phone import TEST_ACCOUNT, StreamPhone
 from telbridge.caller.streams.webhook import Account, Refusal
 from telbridge.caller.timeline import by_timestamp
 
-SCHEMES: Final = ("twilio+ws:", "twilio+wss:", "twilio+http:", "twilio+https:", "ws:", "wss:", "audiosocket:")
+SCHEMES: Final = (
+    "twilio+ws:",
+    "twilio+wss:",
+    "twilio+http:",
+    "twilio+https:",
+    "ws:",
+    "wss:",
+    "audiosocket:",
+    "asterisk-ws:",
+    "asterisk-wss:",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -51,10 +51,23 @@ class Door:
         self.refused = 0
 
     async def hold(
-        self, request: web.Request, peer: StreamPeer, admit: Callable[[Started], CallFacts]
+        self,
+        request: web.Request,
+        peer: StreamPeer,
+        admit: Callable[[Started], CallFacts],
+        *,
+        protocols: Sequence[str] = (),
     ) -> web.WebSocketResponse:
-        """From the upgrade to the end. `admit` says what call it is, or raises `Refused`."""
-        websocket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE_OCTETS, compress=False, timeout=1.0)
+        """From the upgrade to the end. `admit` says what call it is, or raises `Refused`. `protocols`:
+        sub-protocols that the peer may ask for (RFC 6455 §1.9)."""
+        websocket = web.WebSocketResponse(
+            max_msg_size=MAX_MESSAGE_OCTETS,
+            compress=False,
+            timeout=1.0,
+            protocols=protocols,
+            # Who may be silent for long is pinged, to know that it is there.
+            heartbeat=None if peer.traits.sends_always else self._terms.media_timeout_s,
+        )
         await websocket.prepare(request)
         transport = request.transport
         if transport is None:

@@ -24,6 +24,7 @@ from telbridge.call.ports import Media
 from telbridge.legs.streams.intake import Intake
 from telbridge.legs.streams.lead import Lead
 from telbridge.legs.streams.peer import (
+    Answering,
     Fault,
     Flow,
     Ignored,
@@ -137,6 +138,8 @@ class StreamLeg:
             return
         self._state = _State.TALKING
         now_ns = self._clock()
+        if isinstance(self._peer, Answering):
+            self._say(self._peer.answer())
         if self._peer.traits.answers_idle_mark:
             self._mark(now_ns)
         self._emit(LegAnswered(now_ns))
@@ -242,7 +245,7 @@ class StreamLeg:
             return
         if self._state is _State.TALKING:
             self._send(now_ns)
-            if self._lead.dry_ns(now_ns) >= self._patience_ns:
+            if self._lead.dry_ns(now_ns) >= self._patience_ns and not self._lead.stopped:
                 self._take_silence(now_ns)
         if now_ns >= self._next_check_ns:
             self._next_check_ns = now_ns + 200_000_000

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from telbridge.audio.formats import AudioFormat
 
@@ -149,3 +149,11 @@ class StreamPeer(Protocol):
 
     def goodbye(self, reason: str) -> Message | None:
         """Before the socket is closed by us."""
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """What a peer has besides whose calls are not answered before we say so."""
+
+    def answer(self) -> Message:
+        """The call is answered."""
