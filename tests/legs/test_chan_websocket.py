@@ -225,7 +225,7 @@ async def test_a_queue_that_is_full_gets_nothing_until_it_is_not() -> None:
 
 
 async def test_the_last_word_is_heard_before_we_hang_up() -> None:
-    goodbye = speech(500)
+    goodbye = speech(300)
     async with stream_bed() as bed:
         call, side = await bed.dial(bed.chan_websocket())
         side.says(goodbye)
@@ -255,7 +255,7 @@ async def test_keys_and_facts_reach_the_agent_and_the_caller_hangs_up() -> None:
 async def test_a_caller_who_says_nothing_is_not_gone() -> None:
     """A silent channel of Asterisk sends no audio; a ping tells that it is there."""
     async with (
-        stream_bed(streams={"media_timeout_s": 0.2}) as bed,
+        stream_bed(streams={"media_timeout_s": 0.15}) as bed,
         aiohttp.ClientSession() as http,
         http.ws_connect(bed.http("/asterisk/media"), protocols=("media",)) as socket,
     ):
@@ -264,7 +264,7 @@ async def test_a_caller_who_says_nothing_is_not_gone() -> None:
         await until(lambda: len(bed.sides) == 1)
         await bed.sides[0].ready()
         async with asyncio.timeout(3):
-            answers = [await socket.receive() for _ in range(40)]
+            answers = [await socket.receive() for _ in range(25)]
         texts = [each.data for each in answers if each.type is aiohttp.WSMsgType.TEXT]
         assert texts[0] == "ANSWER"
         assert not bed.sides[0].leg.over
