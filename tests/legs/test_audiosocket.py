@@ -21,7 +21,7 @@ from telbridge.call.events import Ending
 from telbridge.caller.streams.webhook import Refusal
 from telbridge.config import ConfigErrors, load
 from telbridge.legs.streams.announcements import MOST, Announcement, Announcements
-from telbridge.legs.streams.audiosocket import AUDIO, AudioSocketPeer, FrameCutter, framed
+from telbridge.legs.streams.audiosocket import AUDIO, AudioSocketPeer, Compressed, FrameCutter, framed
 from telbridge.legs.streams.peer import Fault, Happening, Ignored, Key, Started, Stopped
 from tests.legs.stream_bed import stream_bed, until
 from tests.legs.test_stream_calls import MS, heard, speech, spoken_part
@@ -125,6 +125,17 @@ def test_a_caller_who_was_silent_at_first_may_turn_out_to_have_another_rate() ->
 def test_a_start_is_assumed_only_for_a_known_uuid() -> None:
     with pytest.raises(ValueError, match="before the UUID"):
         AudioSocketPeer().assume(PCM_8K)
+
+
+def test_g711_under_the_name_of_linear_audio_is_noticed() -> None:
+    """By its pace: a telephone with frames of 10 ms sends as many octets twice as often."""
+    g711, short, late = Compressed(), Compressed(), Compressed()
+    frame = framed(0x10, bytes(160))
+    assert [ms for ms in range(0, 4000, 20) if g711.add(frame, ms * MS_NS)] == [2000]
+    assert not any(short.add(frame, ms * MS_NS) for ms in range(0, 4000, 10))
+    pauses = (ms for ms in range(0, 4000, 20) if ms % 1000 >= 200)
+    assert not any(late.add(frame, ms * MS_NS) for ms in pauses)
+    assert not any(g711.add(framed(0x10, bytes(320)), ms * MS_NS) for ms in range(0, 4000, 20))
 
 
 # ---------------------------------------------------------------- announcements
@@ -335,6 +346,18 @@ async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyn
         yield reader, writer
     finally:
         writer.close()
+
+
+async def test_silence_comes_while_the_agent_is_still_to_come() -> None:
+    """The channel is answered, and may send nothing itself."""
+    async with (
+        stream_bed(audiosocket={"unannounced": True}) as bed,
+        connected(bed.audiosocket_port) as (reader, writer),
+    ):
+        writer.write(HELLO)
+        async with asyncio.timeout(3):
+            for _ in range(5):
+                assert await reader.readexactly(323) == framed(0x10, bytes(320))
 
 
 async def test_a_silent_caller_is_answered_all_the_same() -> None:

@@ -270,6 +270,17 @@ async def test_a_caller_who_says_nothing_is_not_gone() -> None:
         assert not bed.sides[0].leg.over
 
 
+async def test_a_peer_that_answers_no_ping_is_gone() -> None:
+    async with (
+        stream_bed(streams={"media_timeout_s": 0.15}) as bed,
+        aiohttp.ClientSession() as http,
+        http.ws_connect(bed.http("/asterisk/media"), protocols=("media",), autoping=False) as socket,
+    ):
+        await socket.send_str(start("plain-text"))
+        await until(lambda: len(bed.sides) == 1)
+        assert (await bed.sides[0].summary()).ending is Ending.LEG_FAILED
+
+
 async def test_nobody_without_the_token_connects_from_elsewhere() -> None:
     elsewhere = {"http": {"public_url": "https://voice.example.com"}}
     secret = {"asterisk": {"token": {"env": "PBX"}}}

@@ -11,11 +11,11 @@ from typing import Any, Final, cast
 
 from telbridge.audio.formats import PCM_8K
 from telbridge.call.events import CallFacts, Ending
-from telbridge.legs.streams.audiosocket import LEAD_MS, AudioSocketPeer, FrameCutter
+from telbridge.legs.streams.audiosocket import LEAD_MS, AudioSocketPeer, Compressed, FrameCutter
 from telbridge.legs.streams.clock import StreamClock
 from telbridge.legs.streams.door import Refused, Terms
 from telbridge.legs.streams.leg import POLICY, StreamLeg, StreamParts
-from telbridge.legs.streams.peer import Fault, Message, Started
+from telbridge.legs.streams.peer import Fault, Started
 from telbridge.legs.streams.socket import CLOSE_S, UNREAD_OCTETS
 
 SILENT_START_S: Final = 0.25
@@ -73,6 +73,7 @@ class _Connection(asyncio.Protocol):
         self._door = door
         self._loop = asyncio.get_running_loop()
         self._cutter, self._peer = FrameCutter(), AudioSocketPeer()
+        self._compressed = Compressed()
         self._leg: StreamLeg | None = None
         self._address = ""
         self._timer: asyncio.TimerHandle | None = None
@@ -149,9 +150,12 @@ class _Connection(asyncio.Protocol):
 
     # ------------------------------------------------------------ inside
 
-    def _receive(self, message: Message) -> None:
+    def _receive(self, message: bytes) -> None:
         if self._leg is not None:
-            self._leg.receive(message, self._door.clock())
+            now_ns = self._door.clock()
+            self._leg.receive(message, now_ns)
+            if self._compressed.add(message, now_ns):
+                self._leg.fault("no linear audio: write c(slin) into Dial(AudioSocket/…)")
             return
         knew_it = bool(self._peer.uuid)
         happening = self._peer.receive(message)

@@ -105,6 +105,8 @@ class StreamLeg:
         self._on_event: Callable[[LegEvent], None] | None = None
         self._early_events: list[LegEvent] = []
         self._silence = parts.format.silence(parts.format.rate_hz * FRAME_MS // 1000)
+        # It counts as answered already; where we are still to say so, silence would end its ringing.
+        self._silence_early = parts.peer.wants_silence and not isinstance(parts.peer, Answering)
         self._silent_ns = 0
         """Silence sent since the last speech."""
         # Half a frame before it is dry, ticks being late by less: an unbroken stream.
@@ -243,6 +245,12 @@ class StreamLeg:
             if self._lead.finished(now_ns) or now_ns >= self._parting_until_ns:
                 self.end(Ending.AGENT_HUNG_UP)
             return
+        if (
+            self._state is _State.ARRIVED
+            and self._silence_early
+            and self._lead.dry_ns(now_ns) >= self._patience_ns
+        ):
+            self._take_silence(now_ns)
         if self._state is _State.TALKING:
             self._send(now_ns)
             if self._lead.dry_ns(now_ns) >= self._patience_ns and not self._lead.stopped:
