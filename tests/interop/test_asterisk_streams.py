@@ -34,12 +34,16 @@ exten => 802,1,Answer()
  same => n,Playtones(1000)
  same => n,Wait(2)
  same => n,Hangup()
+exten => 804,1,Answer()
+ same => n,Gosub(announce,s,1(${EXTEN}))
+ same => n,Dial(AudioSocket/127.0.0.1:9092/${ID})
+ same => n,Hangup()
 exten => 803,1,Dial(WebSocket/telbridge/c(alaw)f(json),30,g)
  same => n,Playtones(1000)
  same => n,Wait(2)
  same => n,Hangup()
 """
-"""Words in place of JSON; and dialplans that go on after the agent."""
+"""Words in place of JSON; dialplans that go on after the agent; a dial string that names no codec."""
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +107,15 @@ async def test_the_dialplan_goes_on_after_the_agent(
         await asyncio.wait_for(call.wait_ended(), 15)
     order = [hz for hz, _ in groupby(tones_hz(heard(call)))]
     assert order[-2:] == [800, 1000]
+
+
+async def test_a_dial_string_without_a_linear_codec_is_told(
+    pbx: Pbx, any_pjsua2: str, tmp_path: Path
+) -> None:
+    async with pbx.serving(any_pjsua2, tmp_path, ECHO) as (bridge, phone):
+        call = await pbx.dial(phone, "804")
+        await call.play(noise(3.0))
+        await asyncio.wait_for(call.wait_ended(), 15)
+        (record,) = await bridge.records(1)
+    assert record["ending"] == "leg_failed", record
+    assert "c(slin)" in record["detail"]

@@ -89,8 +89,8 @@ class FrameCutter:
 
 
 class Compressed:
-    """Whether audio that calls itself linear takes twice as long as it says: G.711 or G.722, which the channel
-    driver sends as it is where the dial string names no linear codec. Ours is understood all the same."""
+    """Whether audio that calls itself linear takes twice as long as it says: G.711 or G.722, which the
+    channel driver sends as it is where the dial string names no linear codec. Ours is understood even so."""
 
     def __init__(self) -> None:
         self._frames, self._first_ns, self._last_ns = 0, 0, -PAUSE_NS

@@ -245,12 +245,8 @@ class StreamLeg:
             if self._lead.finished(now_ns) or now_ns >= self._parting_until_ns:
                 self.end(Ending.AGENT_HUNG_UP)
             return
-        if (
-            self._state is _State.ARRIVED
-            and self._silence_early
-            and self._lead.dry_ns(now_ns) >= self._patience_ns
-        ):
-            self._take_silence(now_ns)
+        if self._state is _State.ARRIVED and self._silence_early:
+            self._keep_quiet(now_ns)
         if self._state is _State.TALKING:
             self._send(now_ns)
             if self._lead.dry_ns(now_ns) >= self._patience_ns and not self._lead.stopped:
@@ -293,11 +289,21 @@ class StreamLeg:
         if speech is not None:
             self._pack(speech, now_ns, frames)
         elif self._peer.wants_silence:
-            silent_ns = self._silent_ns
-            self._pack(self._silence, now_ns, frames)
-            self._silent_ns = silent_ns + FRAME_NS
+            self._pack_silence(now_ns, frames)
         if frames:
             self._wire.write(b"".join(frames))
+
+    def _keep_quiet(self, now_ns: int) -> None:
+        """Nothing is to be heard yet, but something has to flow."""
+        frames: list[bytes] = []
+        if self._lead.dry_ns(now_ns) >= self._patience_ns:
+            self._pack_silence(now_ns, frames)
+            self._wire.write(b"".join(frames))
+
+    def _pack_silence(self, now_ns: int, frames: list[bytes]) -> None:
+        silent_ns = self._silent_ns
+        self._pack(self._silence, now_ns, frames)
+        self._silent_ns = silent_ns + FRAME_NS
 
     def _pack(self, speech: bytes | memoryview, now_ns: int, frames: list[bytes]) -> None:
         self._silent_ns = 0
