@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import re
+import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -19,7 +21,7 @@ import pytest
 
 from telbridge.caller.handle import CallHandle
 from telbridge.caller.softphone import Softphone
-from tests.e2e.bridge import Bridge, free_port, serving
+from tests.e2e.bridge import Bridge, serving
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs" / "asterisk.md"
@@ -35,6 +37,22 @@ _QUIET_MODULES = (
     "res_snmp",
     "res_xmpp",
 )
+
+
+def kept_port() -> int:
+    """One that stays free from test to test: below those that the kernel gives to whoever asks for any."""
+    while True:
+        port = random.randrange(12_000, 20_000)
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
+        ):
+            try:
+                udp.bind(("127.0.0.1", port))
+                tcp.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def snippets() -> dict[str, str]:
@@ -98,7 +116,7 @@ def the_pbx(folder: Path, extra: Mapping[str, str]) -> Iterator[Pbx]:
     """For a fixture. Skips where there is no Asterisk, and says how to get one."""
     if not os.environ.get("TELBRIDGE_ASTERISK"):
         pytest.skip("no Asterisk: scripts/interop-asterisk.sh make DIR, then TELBRIDGE_ASTERISK=DIR")
-    sip, http, audiosocket = free_port(), free_port(), free_port()
+    sip, http, audiosocket = kept_port(), kept_port(), kept_port()
     with asterisk(folder / "asterisk", {5070: sip, 8080: http, 9092: audiosocket}, extra) as running:
         yield Pbx(running, sip, http, audiosocket)
 
@@ -148,7 +166,7 @@ def asterisk(
     is_root = found.is_dir()
     base = "/interop" if is_root else str(folder)
     command = [str(SCRIPT), "run", str(found), str(folder), "asterisk"] if is_root else [str(found)]
-    own_port = free_port()
+    own_port = kept_port()
     _configure(folder / "etc", base, {5060: own_port, **ports}, extra or {})
     with (folder / "console.txt").open("wb") as console:
         process = subprocess.Popen(
@@ -193,7 +211,7 @@ def _own(base: str) -> dict[str, str]:
         "astdbdir": "db",
         "astkeydir": "db",
     }
-    first = free_port() // 2 * 2 % 20_000 + 40_000
+    first = kept_port() // 100 * 100 + 10_000
     return {
         "asterisk.conf": "\n".join(
             (
