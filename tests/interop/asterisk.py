@@ -81,7 +81,8 @@ class Pbx:
         """A telbridge that it reaches, and a telephone that it takes calls from."""
         ports = {
             "sip": {"port": self._sip},
-            "http": {"port": self._http},
+            # With a public address nobody counts as of this machine: the token is needed.
+            "http": {"port": self._http, "public_url": "https://voice.example.com"},
             "audiosocket": {"port": self._audiosocket},
             "asterisk": {"token": '{ env = "PBX_TOKEN" }'},
         }
