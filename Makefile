@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+INTEROP := .venv-interop
 BENCH  ?=
 DIALPLANS ?= dialplans/receptionist.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test lint types unit pjsua2 bench clean
+.PHONY: help setup run demo test lint types unit interop pjsua2 bench clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -32,6 +33,9 @@ types: $(VENV)/.dev ## mypy --strict
 unit: $(VENV)/.dev ## the tests alone, three groups of them beside each other
 	TELBRIDGE_REQUIRE_BUILT=$(TELBRIDGE_REQUIRE_BUILT) scripts/run-tests.sh $(BIN)/pytest
 
+interop: $(INTEROP)/.run ## against programs of other people's making, in a virtual environment of its own; what is absent is skipped
+	$(INTEROP)/bin/python -m pytest tests/interop
+
 pjsua2: $(VENV)/.run ## build the pjsua2 without the cap of four calls (2 to 4 minutes, once a machine)
 	scripts/build-pjsua2.sh $(BIN)/python
 
@@ -39,7 +43,7 @@ bench: $(VENV)/.dev pjsua2 ## the figures of the README, measured on this machin
 	$(BIN)/python -m bench $(BENCH)
 
 clean: ## remove the virtual environment and caches
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(INTEROP) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 test: export TELBRIDGE_REQUIRE_BUILT = 1
 
@@ -52,4 +56,9 @@ $(VENV)/.run: pyproject.toml scripts/system-packages.sh
 $(VENV)/.dev: $(VENV)/.run
 	scripts/system-packages.sh test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[local,test]'
+	@touch $@
+
+$(INTEROP)/.run: pyproject.toml
+	test -x $(INTEROP)/bin/python || $(PYTHON) -m venv $(INTEROP)
+	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[local,test,interop]'
 	@touch $@

@@ -30,6 +30,7 @@ def table() -> str:
         ("keys from the caller", lambda peer: _mark(peer.dtmf_in)),
         ("keys to the caller", lambda peer: peer.dtmf_out or "–"),
         ("hanging up", lambda peer: peer.hangs_up),
+        ("transfer", lambda peer: peer.transfers or "–"),
     ]
     lines = ["| | " + " | ".join(peer.title for peer in PEERS) + " |", "|---|" + "---|" * len(PEERS)]
     lines += [f"| {name} | " + " | ".join(_cell(read(peer)) for peer in PEERS) + " |" for name, read in rows]

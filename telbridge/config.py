@@ -20,6 +20,7 @@ from telbridge.agent.settings import AgentSettings
 from telbridge.dialplan.vocabulary import NeutralSettings
 from telbridge.legs.sip.settings import SipSettings
 from telbridge.serving.admin_settings import AdminSection
+from telbridge.serving.carrier_settings import PlivoSection, SignalWireSection, TelnyxSection, VonageSection
 from telbridge.serving.ingress_settings import (
     AsteriskSection,
     AudioSocketSection,
@@ -171,6 +172,10 @@ class _Settings(_Section):
     admin: AdminSection = AdminSection()
     streams: StreamsSection = StreamsSection()
     twilio: TwilioSection = TwilioSection()
+    telnyx: TelnyxSection = TelnyxSection()
+    plivo: PlivoSection = PlivoSection()
+    signalwire: SignalWireSection = SignalWireSection()
+    vonage: VonageSection = VonageSection()
     asterisk: AsteriskSection = AsteriskSection()
     audiosocket: AudioSocketSection = AudioSocketSection()
     generic: GenericSection = GenericSection()

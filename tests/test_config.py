@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from scripts import providers_reference, settings_reference, streams_reference
+from scripts import metrics_reference, providers_reference, settings_reference, streams_reference
 from telbridge.cli import app
 from telbridge.config import ConfigErrors, load, warnings
 from telbridge.sessions.providers import PROVIDERS
@@ -135,7 +135,9 @@ def test_check_prints_one_line_a_mistake_and_fails(tmp_path: Path) -> None:
     assert f"{bad}: sip.prot: no such setting: did you mean `port`?" in result.output
 
 
-@pytest.mark.parametrize("reference", [settings_reference, providers_reference, streams_reference])
+@pytest.mark.parametrize(
+    "reference", [settings_reference, providers_reference, streams_reference, metrics_reference]
+)
 def test_the_reference_pages_are_made_from_the_code(reference: Any) -> None:
     assert reference.PAGE.read_text("utf-8") == reference.page(), (
         f"run: .venv/bin/python {reference.__file__}"

@@ -54,6 +54,31 @@ def test_a_file_that_is_no_toml(folder: Path) -> None:
     assert output.startswith(f"{folder / 'worst.toml'}:1: greeting: is not TOML")
 
 
+def test_no_mistake_hides_those_of_other_files(folder: Path) -> None:
+    """Syntax, keys, functions, recordings: each is found by a step of its own."""
+    (folder / "x.wav").write_bytes(b"no wave")
+    for name, text in {
+        "a": "greeting = [",
+        "b": "greting = 1",
+        "c": 'match.called = "1"\ngreeting.wav = "x.wav"',
+        "d": 'match.called = "2"\ntools.x = { description = "X.", python = "no_such_module:x" }',
+        "e": 'match.called = "3"\nkeys.1 = { goto = "nowhere" }',
+    }.items():
+        (folder / f"{name}.toml").write_text(text, "utf-8")
+    code, output = run("check", folder)
+    assert code == 1
+    assert sorted(Path(line.split(":")[0]).stem for line in output.splitlines()) == ["a", "b", "c", "d", "e"]
+
+
+def test_a_broken_shared_file_hides_only_what_would_be_its_own_mistake(folder: Path) -> None:
+    (folder / "_house.toml").write_text("[profiles.kind\n", "utf-8")
+    (folder / "kind.toml").write_text('match.called = "1"\nsession.extends = "kind"\n', "utf-8")
+    (folder / "bad.toml").write_text("greting = 1\n", "utf-8")
+    code, output = run("check", folder)
+    assert code == 1
+    assert sorted(Path(line.split(":")[0]).stem for line in output.splitlines()) == ["_house", "bad"]
+
+
 def test_one_file_is_checked_with_what_its_folder_shares(folder: Path) -> None:
     (folder / "_house.toml").write_text('[profiles.kind]\ninstructions = "Be kind."\n', "utf-8")
     (folder / "kind.toml").write_text('session.extends = "kind"\n', "utf-8")

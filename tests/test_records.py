@@ -19,7 +19,9 @@ from telbridge.ops.records import RecordFile, record_of
 
 FACTS = CallFacts("c1", "sip", "15551", "15552", "192.0.2.1:5060", PCMA_8K, signalling_id="abc@host")
 GREETING = Turn(agent_first_frame_ms=210.04, agent_text="Hello.", replies=[ReplyId(1)])
-CUT = Turn(caller_text="Stop.", interruption=Interruption(at_ms=812.26, stop_ms=18.31, heard_ms=600))
+CUT = Turn(
+    caller_text="Stop.", interruption=Interruption(at_ms=812.26, onset_ms=700.0, stop_ms=18.31, heard_ms=600)
+)
 
 
 def summary(*turns: Turn) -> CallSummary:
@@ -60,9 +62,14 @@ def test_a_record_says_who_called_how_it_ended_and_what_was_heard() -> None:
     assert record["turns"][0]["agent_first_frame_ms"] == 210.0
     assert record["turns"][1]["interruption"] == {
         "at_ms": 812.3,
+        "by": "api",
+        "onset_ms": 700.0,
+        "detect_ms": 112.3,
         "stop_ms": 18.3,
+        "talk_over_ms": 130.6,
         "heard_ms": 600,
         "discarded_ms": 0,
+        "false": None,
     }
     json.dumps(record)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
@@ -27,11 +27,11 @@ class AudioFormat:
 
     encoding: Encoding
     rate_hz: int
+    sample_bytes: int = field(init=False, repr=False, compare=False)
+    """Octets a sample. Kept, since it is asked for with every frame."""
 
-    @property
-    def sample_bytes(self) -> int:
-        """Octets a sample."""
-        return 2 if self.encoding is Encoding.PCM16 else 1
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sample_bytes", 2 if self.encoding is Encoding.PCM16 else 1)
 
     def bytes_for_ms(self, duration_ms: int) -> int:
         """Octets in `duration_ms` whole milliseconds (rounded down to whole samples)."""

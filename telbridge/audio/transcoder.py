@@ -9,7 +9,7 @@ from telbridge.audio.formats import AudioFormat, Encoding
 from telbridge.audio.g711 import alaw_to_pcm16, pcm16_to_alaw, pcm16_to_ulaw, ulaw_to_pcm16
 from telbridge.audio.resampler import Resampler
 
-Step = Callable[[bytes | memoryview], bytes]
+Step = Callable[[bytes | memoryview], bytes | memoryview]
 
 _DECODERS: Final[dict[Encoding, Step]] = {Encoding.PCMU: ulaw_to_pcm16, Encoding.PCMA: alaw_to_pcm16}
 _ENCODERS: Final[dict[Encoding, Step]] = {Encoding.PCMU: pcm16_to_ulaw, Encoding.PCMA: pcm16_to_alaw}
@@ -26,7 +26,9 @@ class _WholeSamples:
     def __init__(self) -> None:
         self._half = b""
 
-    def take(self, pcm: bytes | memoryview) -> bytes:
+    def take(self, pcm: bytes | memoryview) -> bytes | memoryview:
+        if not self._half and not len(pcm) & 1:
+            return pcm
         joined = self._half + pcm
         whole = len(joined) & ~1
         self._half = joined[whole:]
@@ -82,10 +84,10 @@ class Transcoder:
         self._whole_samples.reset()
         if not self._resampler:
             return b""
-        tail = self._resampler.finish()
+        tail: bytes | memoryview = self._resampler.finish()
         for step in self._encode:
             tail = step(tail)
-        return tail
+        return bytes(tail)
 
     def reset(self) -> None:
         """Forget the stream, drop what is inside: the next input is the first of a new one."""

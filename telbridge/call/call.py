@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, assert_never
 
+from telbridge.audio.speech import FRAME_MS, SpeechMeter
 from telbridge.call.director import Director, Script
 from telbridge.call.downlink import Downlink
 from telbridge.call.events import (
@@ -57,13 +58,14 @@ from telbridge.call.events import (
     Unknown,
     UpdateRefused,
 )
+from telbridge.call.observer import NOBODY, Observer
 from telbridge.call.owed import Owed
 from telbridge.call.playout import Heard
 from telbridge.call.ports import Agents, Greeting, Leg, Outside, Session, SessionImpossible
 from telbridge.call.recovery import Recovery
 from telbridge.call.seat import Seat
 from telbridge.call.stage import Stage
-from telbridge.call.summary import CallSummary
+from telbridge.call.summary import CallerVoice, CallSummary
 from telbridge.call.turns import TurnBook
 from telbridge.dialplan.orders import HangUp, SwitchAgent
 from telbridge.dialplan.plan import Opening
@@ -116,6 +118,8 @@ class CallPlan:
     """Spoken by ourselves while a lost session is being got back; in the leg's format."""
     reply_timeout_s: float
     """An agent that owes an answer and stays silent so long counts as lost."""
+    observer: Observer = NOBODY
+    """Is told what the metrics want to know."""
 
 
 class Call:
@@ -135,10 +139,14 @@ class Call:
         self._clock, self._log = clock, log
         self._started_ns = clock()
         self._silence = leg.format.silence(leg.format.rate_hz * leg.frame_ms // 1000)
+        self._high_octets = leg.format.bytes_for_ms(DOWNLINK_HIGH_MS)
+        self._low_octets = leg.format.bytes_for_ms(DOWNLINK_LOW_MS)
         self._seat: Seat | None = None
         self._heard_from: set[ReplyId] = set()
         self._transcripts: dict[ReplyId, str] = {}
-        self._turns = TurnBook(self._started_ns)
+        self._observer = plan.observer
+        self._meter = SpeechMeter(leg.format)
+        self._turns = TurnBook(self._started_ns, self._meter, plan.script.agent, plan.observer.turn_over)
         self._faults: Counter[str] = Counter()
         self._dtmf_count = 0
         self._unanswered = 0
@@ -155,10 +163,10 @@ class Call:
 
         loop = asyncio.get_running_loop()
         self._loop = loop
-        self._downlink = Downlink(leg, self._turns, tell=self._tell, said=self._on_said)
+        self._downlink = Downlink(leg, self._turns, tell=self._tell, said=self._on_said, clock=clock)
         self._recovery = Recovery(self._downlink, plan.filler, loop, self._agent_unheard)
         self._owed = Owed(plan.reply_timeout_s, self._on_no_reply)
-        self._stage = Stage(self, leg, outside, log=log)
+        self._stage = Stage(self, leg, outside, clock=clock, observer=plan.observer, log=log)
         self._director = Director(plan.script, self._stage.perform, clock=clock)
         self._stage.director = self._director
         self._ready: asyncio.Future[None] = loop.create_future()
@@ -173,34 +181,50 @@ class Call:
 
     def uplink(self, frame: bytes | memoryview, now_ns: int) -> None:
         """The caller's audio: to the session, unless nobody listens yet or music on hold plays."""
-        if not self._talking or self._held:
+        if self._held:
+            return
+        meter = self._meter
+        if meter.hear(frame, now_ns):
+            self._turns.voice_changed()
+        if not self._talking:
             return
         seat = self._seat
         assert seat is not None
         if self._covered or self._downlink.utterances.protected:
             frame = self._leg.format.silence(self._leg.format.samples_in(len(frame)))
         seat.session.send_audio(seat.up.convert(frame))
+        if meter.voiced:
+            self._turns.sent_ns = self._clock()
 
     def downlink(self, now_ns: int) -> bytes | memoryview:
         """The next frame for the caller; speech is kept, not spent, while the caller cannot hear it."""
-        if self._nobody_hears():
+        if self._held or self._answered_ns is None:
             return self._silence
         frame = self._downlink.pull(now_ns)
         if self._paused:
             self._go_on_reading()
         return frame
 
-    def speech(self, now_ns: int, *, ahead: bool) -> bytes | memoryview | None:
+    def speech(self, now_ns: int, *, ahead: bool, standing_ms: int = 0) -> bytes | memoryview | None:
         """For a leg that sends ahead (`Media.speech`)."""
         if self._nobody_hears():
             return None
-        frame = self._downlink.speech(now_ns, ahead=ahead)
+        frame = self._downlink.speech(now_ns, ahead=ahead, standing_ms=standing_ms)
         if self._paused:
             self._go_on_reading()
         return frame
 
+    def lagged(self, frames: int, *, just_now: bool) -> None:
+        """For a leg that sends ahead (`Media.lagged`)."""
+        self._downlink.audible.lagged(frames, just_now=just_now)
+
+    @property
+    def has_words(self) -> bool:
+        """For a leg that waits for the end of a sentence (`Media.has_words`)."""
+        return not self._nobody_hears() and self._downlink.audible.unfinished
+
     def _go_on_reading(self) -> None:
-        if self._downlink.playout.queued_ms < DOWNLINK_LOW_MS and self._seat is not None:
+        if self._downlink.playout.queued_octets < self._low_octets and self._seat is not None:
             self._paused = False
             self._seat.session.resume_reading()
 
@@ -220,6 +244,7 @@ class Call:
         if seat is self._seat:
             self.on_agent_event(event)
         elif isinstance(event, SessionReady):
+            self._note_ready(seat, event.at_ns)
             seat.ready.set()
 
     def on_agent_event(self, event: AgentEvent) -> None:
@@ -251,6 +276,7 @@ class Call:
             case ToolCall():
                 if event.name not in self._director.plan.dialplan.tools:
                     self._fault("unknown_tool", event.name)
+                self._turns.tool_called(event.tool_call_id, event.name, self._clock())
                 self._director.tool_called(event.tool_call_id, event.name, event.arguments)
             case ToolCallCancelled():
                 self._director.tool_cancelled(event.tool_call_id)
@@ -291,7 +317,8 @@ class Call:
                 assert_never(event)
 
     def _on_audio(self, event: AgentAudio) -> None:
-        self._downlink.utterances.began(event.reply)
+        if event.reply not in self._heard_from:
+            self._downlink.utterances.began(event.reply)
         seat = self._seat
         if self._agent_muted or seat is None:
             self._owed.nothing()
@@ -304,7 +331,7 @@ class Call:
             self._unanswered = 0
             self._owed.nothing()
             self._cancel_parting()
-        if not self._paused and self._downlink.playout.queued_ms > DOWNLINK_HIGH_MS:
+        if not self._paused and self._downlink.playout.queued_octets > self._high_octets:
             self._paused = True
             seat.session.pause_reading()
 
@@ -326,7 +353,7 @@ class Call:
         """Unless it is saying what must be heard: then the API heard something older than those words."""
         if self._downlink.utterances.protected:
             return
-        heard = self._flush(at_ns, barge_in=True)
+        heard = self._flush(at_ns, cut_by="api")
         if heard:
             self._log.info(
                 "barge_in",
@@ -335,9 +362,9 @@ class Call:
             )
             self._tell("interrupted")
 
-    def _flush(self, at_ns: int, *, barge_in: bool = False) -> list[Heard]:
-        """Silence; the agent is told what was heard."""
-        heard = self._downlink.flush(at_ns, barge_in=barge_in)
+    def _flush(self, at_ns: int, *, cut_by: str = "") -> list[Heard]:
+        """Silence; the agent is told what was heard. `cut_by`: who interrupted (`Interruption.by`)."""
+        heard = self._downlink.flush(at_ns, cut_by=cut_by)
         if self._seat is not None:
             self._seat.cut()
             if heard:
@@ -360,11 +387,18 @@ class Call:
         if self._ready.done():
             return
         self._ready_ns = event.at_ns
+        if self._seat is not None:
+            self._note_ready(self._seat, event.at_ns)
         self._ready.set_result(None)
         self._note_talking()
         if self._greeting is not None:
             self._owed.expect()
         self._tell("agent_ready")
+
+    def _note_ready(self, seat: Seat, at_ns: int) -> None:
+        connected_ns = seat.session.connected_ns or seat.asked_ns
+        connect_ms, configure_ms = (connected_ns - seat.asked_ns) / 1e6, (at_ns - connected_ns) / 1e6
+        self._observer.session_ready(seat.agent, connect_ms, configure_ms)
 
     def _note_talking(self) -> None:
         answered = self._answered_ns is not None
@@ -423,7 +457,7 @@ class Call:
     def stop_speech(self) -> None:
         if self._seat is not None and self._ready.done():
             self._seat.session.interrupt()
-        self._flush(self._clock())
+        self._flush(self._clock(), cut_by="local")
 
     def expect_reply(self) -> None:
         self._owed.expect()
@@ -463,7 +497,8 @@ class Call:
             )
         except SessionImpossible as why:
             return str(why)
-        seat = self._take_seat(session)
+        agent = order.wanted.agent or self._director.plan.default_agent
+        seat = self._take_seat(session, agent)
         arrived = asyncio.ensure_future(seat.ready.wait())
         await _first(seat.task, arrived, self._over, timeout_s=SWITCH_S)
         arrived.cancel()
@@ -472,7 +507,7 @@ class Call:
             return "the new agent did not come"
         if old.reply is not None:
             self._complete(old.reply)
-        self._seat = seat
+        self._seat, self._turns.agent = seat, agent
         self._downlink.utterances.lost()
         await old.leave()
         return None
@@ -502,6 +537,8 @@ class Call:
         in_reply = reply is not None or self._unanswered > 0 or self._owed.pending
         if reply is not None:
             self._complete(reply)
+        if self._seat is not None:
+            self._observer.session_lost(self._seat.agent)
         self._owed.nothing()
         self._paused = False  # The next connection reads.
         self._recovery.lost(in_reply=in_reply)
@@ -552,10 +589,12 @@ class Call:
                 self._answered_ns = event.at_ns
                 if not self._answered.done():
                     self._answered.set_result(None)
+                    self._observer.answered()
                     self._tell("answered")
                 self._note_talking()
             case Dtmf():
                 self._dtmf_count += 1
+                self._observer.key(event.method)
                 if not self._deaf:
                     self._director.key(event.digit, event.method, event.duration_ms)
             case Held():
@@ -581,6 +620,8 @@ class Call:
             case TransferAnswered():
                 self._stage.transfer_over()
             case TransferFailed():
+                if event.was_away and self._downlink.playout.unfinished:
+                    self.stop_speech()
                 self._stage.transfer_over(event.status or 501, event.detail)
             case DtmfSent():
                 self._stage.keys_sent()
@@ -658,7 +699,7 @@ class Call:
         if self._greeting is not None:
             session.greet(self._greeting)
             self._downlink.utterances.ask(GREETING, barge_in=self._greeting_barge_in)
-        self._seat = self._take_seat(session)
+        self._seat = self._take_seat(session, self._turns.agent)
 
     def _choose_greeting(self, opening: Opening) -> None:
         chosen = opening.greeting
@@ -671,8 +712,8 @@ class Call:
             verbatim = chosen.say is not None
             self._greeting = Greeting(opening.greeting_text, verbatim, self._plan.greeting_is_default)
 
-    def _take_seat(self, session: Session) -> Seat:
-        seat = Seat(session, self._leg.format, self._on_event)
+    def _take_seat(self, session: Session, agent: str) -> Seat:
+        seat = Seat(session, self._leg.format, self._on_event, agent=agent, asked_ns=self._clock())
         seat.task.add_done_callback(lambda _: self._on_session_over(seat))
         return seat
 
@@ -768,7 +809,11 @@ class Call:
     def _since_start(self, at_ns: int | None) -> float | None:
         return None if at_ns is None else (at_ns - self._started_ns) / 1e6
 
+    def tool_answered(self, tool_call_id: str) -> None:
+        self._turns.tool_answered(tool_call_id, self._clock())
+
     def _summary(self, end: SessionEnd) -> CallSummary:
+        self._turns.close()
         return CallSummary(
             facts=self._leg.facts,
             ending=end.ending,
@@ -776,9 +821,13 @@ class Call:
             duration_ms=self._ms(),
             answered_ms=self._since_start(self._answered_ns),
             session_ready_ms=self._since_start(self._ready_ns),
+            first_sound_ms=self._turns.first_sound_ms,
+            agent=self._plan.script.agent,
             turns=self._turns.turns,
+            voice=_voice_of(self._meter),
             playout=self._downlink.playout.totals,
             rate_hz=self._leg.format.rate_hz,
+            frame_ms=self._leg.frame_ms,
             quality=self._leg.quality(),
             uplink_dropped_ms=self._seat.session.uplink_dropped_ms if self._seat is not None else 0,
             dtmf_count=self._dtmf_count,
@@ -788,6 +837,15 @@ class Call:
             dialplan_version=self._plan.script.plan.version,
             marks=self._stage.marks,
         )
+
+
+def _voice_of(meter: SpeechMeter) -> CallerVoice:
+    return CallerVoice(
+        heard_ms=meter.frames * FRAME_MS,
+        voiced_ms=meter.voiced_frames * FRAME_MS,
+        silent_ms=meter.silent_frames * FRAME_MS,
+        clipped_ms=meter.clipped_frames * FRAME_MS,
+    )
 
 
 async def _first(*waits: asyncio.Future[Any], timeout_s: float | None = None) -> None:

@@ -20,28 +20,31 @@ class Downlink:
     """Before `connect` the caller hears the lobby, where only we speak; the agent waits meanwhile."""
 
     def __init__(
-        self, leg: Leg, turns: TurnBook, *, tell: Callable[[str], None], said: Callable[[int], None]
+        self,
+        leg: Leg,
+        turns: TurnBook,
+        *,
+        tell: Callable[[str], None],
+        said: Callable[[int], None],
+        clock: Callable[[], int],
     ) -> None:
         """`tell`: events by their name in a dialplan, never from within `pull`. `said`: utterances that are
         over, by token."""
-        self._leg, self._turns, self._tell = leg, turns, tell
+        self._leg, self._turns, self._tell, self._clock = leg, turns, tell, clock
         self._loop = asyncio.get_running_loop()
         self.playout: Final = Playout(leg.format, leg.frame_ms)
         self._lobby: Final = Playout(leg.format, leg.frame_ms)
         self.music: Final = Music(leg.format, self.playout.frame_bytes)
         self.utterances: Final = Utterances(said)
         self.connected = False
+        self.audible = self._lobby
+        """What the caller hears now."""
         self.drained: Final = asyncio.Event()
         """Set when all that was queued has been played."""
         self._last_own = OWN_WORDS
         self._sounding: ReplyId | None = None
         self._started: set[ReplyId] = set()
         self._agent_sounds = self._stopping = False
-
-    @property
-    def audible(self) -> Playout:
-        """What the caller hears now."""
-        return self.playout if self.connected else self._lobby
 
     # ------------------------------------------------------------ frames
 
@@ -53,9 +56,11 @@ class Downlink:
             self._note_change(playout, now_ns)
         return self._with_music(playout, frame) if self.music.on else frame
 
-    def speech(self, now_ns: int, *, ahead: bool) -> Frame | None:
+    def speech(self, now_ns: int, *, ahead: bool, standing_ms: int = 0) -> Frame | None:
         """See `Media.speech`."""
         playout = self.audible
+        if ahead and standing_ms:
+            playout.give_back(standing_ms)
         if ahead and not playout.whole_frame_waits and not self.music.on:
             return None
         frame = self.pull(now_ns)
@@ -68,21 +73,25 @@ class Downlink:
 
     def _note_change(self, playout: Playout, now_ns: int) -> None:
         """Once where speech starts or stops, not once a frame."""
-        playing = self._sounding = playout.playing
-        if self._stopping:
-            self._stopping = False
+        before, playing = self._sounding, playout.playing
+        self._sounding = playing
+        if playing is None or self._stopping:
+            self._stopping, before = False, None
             self._turns.silent(now_ns)
         if playing is None:
             if playout.idle:
                 self.drained.set()
-        elif playing < OWN_WORDS:
-            self._note_agent(playing, now_ns)
+        else:
+            if before is None:
+                self._turns.sounds(now_ns)
+            if playing < OWN_WORDS:
+                self._note_agent(playing, now_ns)
         self._loop.call_soon(self.settle)
 
     def _note_agent(self, playing: ReplyId, now_ns: int) -> None:
         if playing not in self._started:
             self._started.add(playing)
-            self._turns.agent_frame(playing, now_ns)
+            self._turns.agent_frame(playing, now_ns, max(now_ns, self._clock()))
         if not self._agent_sounds:
             self._agent_sounds = True
             self._loop.call_soon(self._tell, "agent_speaking")
@@ -125,17 +134,19 @@ class Downlink:
     def connect(self) -> None:
         """From the lobby to the agent; what was being said in the lobby is over."""
         self.connected = True
+        self.audible = self.playout
         self._lobby.flush()
         self._leg.wake()
 
-    def flush(self, now_ns: int, *, barge_in: bool = False) -> list[Heard]:
-        """Throw away all that would be heard; what had been heard of the agent's replies."""
+    def flush(self, now_ns: int, *, cut_by: str = "") -> list[Heard]:
+        """Throw away all that would be heard; what had been heard of the agent's replies. `cut_by`: it is an
+        interruption (`Interruption.by`)."""
         sounding = self.audible.playing is not None
         unplayed_ms = self._leg.flush()
         heard = [fate for fate in self.playout.flush(unplayed_ms) if fate.reply < OWN_WORDS]
         self._lobby.flush(0 if self.connected else unplayed_ms)
-        if heard and barge_in:
-            self._turns.interrupted(heard, now_ns)
+        if heard and cut_by:
+            self._turns.interrupted(heard, now_ns, cut_by)
             self._stopping = sounding and not unplayed_ms
             if unplayed_ms:  # The carrier threw it away: nothing more leaves.
                 self._turns.silent(now_ns)

@@ -375,6 +375,8 @@ class TransferFailed:
     """SIP status of the refusal, 408 for none in time, 0 where the peer cannot transfer."""
     at_ns: int
     detail: str = ""
+    was_away: bool = False
+    """Meanwhile the caller did not hear us: what waited for them is stale."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -425,3 +427,8 @@ class LegQuality:
     tx_lost: int
     tx_jitter_ms: float
     rtt_ms: float | None
+    rx_reordered: int = 0
+    jitter_buffer_ms: float | None = None
+    """How long received audio waited there, on average; None where there is none."""
+    drift_ppm: float | None = None
+    """Above 0: the peer's clock is faster than ours. None where the call was too short to tell."""

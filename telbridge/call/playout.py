@@ -27,6 +27,8 @@ SETTLED_FRAMES: Final = 50
 further one: an agent that is late again and again needs the delay."""
 PATIENCE_FRAMES: Final = 2
 """At the start of a reply, a chunk shorter than a frame waits so long for more before it is played alone."""
+KEPT_MS: Final = 60
+"""Of what a carrier is yet to play, so much stays when a delay is given back out of it."""
 TAIL_PIECES: Final = 512
 """What was taken last is remembered: a carrier may not have played it yet. In pieces, one or two a frame:
 some seconds, and no leg sends ahead that far."""
@@ -59,6 +61,8 @@ class PlayoutTotals:
     """What became of all audio of the call so far, and how often the queue ran dry within a reply."""
 
     heard_samples: int = 0
+    most_queued_samples: int = 0
+    """Waiting to be played, at the worst moment."""
     discarded_samples: int = 0
     """Thrown away at a flush, or come too late for a reply that had been cut."""
     underruns: int = 0
@@ -98,7 +102,8 @@ class Playout:
         """Whether the frame pulled last was due to an empty queue: silence, or the fade into it."""
         self._replies: deque[_Reply] = deque()
         self._tail: deque[tuple[_Reply | None, int, int]] = deque(maxlen=TAIL_PIECES)
-        self._queued = 0
+        self.queued_octets = self._most_octets = 0
+        """Speech waiting to be played."""
         self._highest = ReplyId(0)
         self._cut_through = ReplyId(0)
         self._last: bytes | memoryview | None = None
@@ -119,7 +124,10 @@ class Playout:
             entry = self._entry(reply)
             entry.chunks.append(audio)
             entry.queued += len(audio)
-            self._queued += len(audio)
+            self.queued_octets += len(audio)
+            if self.queued_octets > self._most_octets:
+                self._most_octets = self.queued_octets
+                self.totals.most_queued_samples = self.format.samples_in(self.queued_octets)
         return True
 
     def complete(self, reply: ReplyId) -> None:
@@ -146,10 +154,20 @@ class Playout:
         self._tail.clear()
         self._cut_through = self._highest
         self._replies.clear()
-        self._queued = 0
+        self.queued_octets = 0
         self._waited = 0
         self._debt_frames = 0
         return heard
+
+    def lagged(self, frames: int, *, just_now: bool) -> None:
+        """Silence stood inside the reply that is being played, which nobody pulled: right before the next
+        frame, or some time ago."""
+        if not self._replies or not self._replies[0].pulled:
+            return
+        if just_now:
+            self._replies[0].dry_frames += frames
+        else:
+            self._note_gap(frames)
 
     # ------------------------------------------------------------ out
 
@@ -160,30 +178,42 @@ class Playout:
             fade, self._fade = self._fade, None
             self._tail.append((None, 0, self.frame_bytes))
             return self._quiet(fade)
+        if self._replies:
+            entry = self._replies[0]
+            if entry.queued >= self.frame_bytes and not entry.dry_frames and not self._debt_frames:
+                # The way of nearly every frame.
+                self._waited = 0
+                self.playing = entry.id
+                self._last = frame = self._take(self.frame_bytes)
+                return frame
         available = self._ready_bytes()
         if available == 0:
             return self._starve()
         entry = self._replies[0]
         resumed = entry.dry_frames > 0
         if resumed:
-            self.totals.underruns += 1
-            self.totals.underrun_frames += entry.dry_frames
-            self._debt_frames += entry.dry_frames
-            self._settled = 0
-            if self.totals.underruns > 1:
-                self._settled_after *= 2
+            self._note_gap(entry.dry_frames)
             entry.dry_frames = 0
         elif self._debt_frames:
             self._give_back_delay(entry)
         self._waited = 0
         self.playing = entry.id
-        frame = self._take(min(available, self.frame_bytes))
+        frame = self._take(available)
         if resumed:
             frame = fade_in(bytes(frame), self.format)
         self._last = frame
         if available < self.frame_bytes:
             return self._end_within(bytes(frame))
         return frame
+
+    def give_back(self, standing_ms: int) -> None:
+        """Before a pull, for who takes frames ahead of the clock: `standing_ms` of them are still to be
+        heard, and stand in for what else would have to wait here."""
+        entry = self._replies[0] if self._replies else None
+        if entry is None or not self._debt_frames or entry.dry_frames or entry.queued < self.frame_bytes:
+            return
+        if self._settled >= self._settled_after and standing_ms >= KEPT_MS:
+            self._skip_if_quiet(entry)
 
     @property
     def whole_frame_waits(self) -> bool:
@@ -202,7 +232,7 @@ class Playout:
     @property
     def queued_ms(self) -> int:
         """Speech waiting to be played."""
-        return int(self.format.ms_in(self._queued))
+        return int(self.format.ms_in(self.queued_octets))
 
     @property
     def unfinished(self) -> bool:
@@ -216,7 +246,7 @@ class Playout:
     @property
     def idle(self) -> bool:
         """Nothing is queued and nothing was being played."""
-        return self._queued == 0 and self.playing is None and self._fade is None
+        return self.queued_octets == 0 and self.playing is None and self._fade is None
 
     # ------------------------------------------------------------ inside
 
@@ -247,8 +277,18 @@ class Playout:
         """Silence stood inside this reply, so as much silence of its own may go: a live agent is heard as
         soon as before. What is skipped counts as heard; no more is skipped than stood there, never speech."""
         self._settled += 1
-        if self._settled < self._settled_after or entry.queued < 2 * self.frame_bytes:
-            return
+        if self._settled >= self._settled_after and entry.queued >= 2 * self.frame_bytes:
+            self._skip_if_quiet(entry)
+
+    def _note_gap(self, frames: int) -> None:
+        self.totals.underruns += 1
+        self.totals.underrun_frames += frames
+        self._debt_frames += frames
+        self._settled = 0
+        if self.totals.underruns > 1:
+            self._settled_after *= 2
+
+    def _skip_if_quiet(self, entry: _Reply) -> None:
         head = entry.chunks[0]
         frame = bytes(memoryview(head)[entry.offset : entry.offset + self.frame_bytes])
         if len(frame) == self.frame_bytes and peak(frame, self.format) < QUIET:
@@ -272,8 +312,11 @@ class Playout:
         """`count` bytes off the queue: a window on one chunk, or a copy where chunks meet."""
         entry = self._replies[0]
         head = entry.chunks[0]
-        if len(head) - entry.offset >= count:
-            taken: bytes | memoryview = memoryview(head)[entry.offset : entry.offset + count]
+        if len(head) == count and not entry.offset:
+            taken: bytes | memoryview = head
+            self._advance(entry, count, count)
+        elif len(head) - entry.offset >= count:
+            taken = memoryview(head)[entry.offset : entry.offset + count]
             self._advance(entry, count, count)
         else:
             joined = bytearray()
@@ -285,7 +328,8 @@ class Playout:
                 joined += piece
                 self._advance(entry, len(piece), len(piece))
             taken = bytes(joined)
-        self._drop_played()
+        if not self._replies[0].queued:
+            self._drop_played()
         return taken
 
     def _advance(self, entry: _Reply, count: int, on_wire: int) -> None:
@@ -297,8 +341,8 @@ class Playout:
             entry.offset = 0
         entry.queued -= count
         entry.pulled += count
-        self._queued -= count
-        self.totals.heard_samples += self.format.samples_in(count)
+        self.queued_octets -= count
+        self.totals.heard_samples += count // self.format.sample_bytes
 
     def _drop_played(self) -> None:
         while self._replies and self._replies[0].complete and not self._replies[0].queued:

@@ -29,9 +29,18 @@ class Media(Protocol):
         """The next frame for the caller, `frame_ms` long, in the leg's format; silence when there is
         nothing to say. Valid until the next `downlink`."""
 
-    def speech(self, now_ns: int, *, ahead: bool) -> bytes | memoryview | None:
+    def speech(self, now_ns: int, *, ahead: bool, standing_ms: int = 0) -> bytes | memoryview | None:
         """The same for a leg that is not owed a frame each tick: None in place of silence. `ahead`: the frame
-        before has not been played yet, so nothing is taken that may still grow."""
+        before has not been played yet, so nothing is taken that may still grow. `standing_ms`: so much of
+        what was taken is still to be heard: a delay may be given back out of it."""
+
+    def lagged(self, frames: int, *, just_now: bool) -> None:
+        """So many frames of silence stood inside the speech that nobody pulled: the leg stood still, until
+        `just_now`, or its network did."""
+
+    @property
+    def has_words(self) -> bool:
+        """Whether speech, not music, waits to be heard."""
 
 
 class Leg(Protocol):
@@ -169,6 +178,10 @@ class Session(Protocol):
     @property
     def uplink_dropped_ms(self) -> int:
         """Caller audio thrown away because the network fell behind."""
+
+    @property
+    def connected_ns(self) -> int | None:
+        """When the present connection was open; None before."""
 
     @property
     def said(self) -> Sequence[Said]:

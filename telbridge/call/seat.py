@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from telbridge.audio.formats import AudioFormat
 from telbridge.audio.transcoder import Transcoder
@@ -18,15 +19,23 @@ class Seat:
     """Runs the session from the start; whoever sits in the call's seat is heard."""
 
     def __init__(
-        self, session: Session, leg_format: AudioFormat, on_event: Callable[[Seat, AgentEvent], None]
+        self,
+        session: Session,
+        leg_format: AudioFormat,
+        on_event: Callable[[Seat, AgentEvent], None],
+        *,
+        agent: str,
+        asked_ns: int,
     ) -> None:
+        """`agent`: its API's name; `asked_ns`: now."""
+        self.agent, self.asked_ns = agent, asked_ns
         self.session = session
         self.up = Transcoder(leg_format, session.uplink_format)
         self._down = Transcoder(session.downlink_format, leg_format)
         self.reply: ReplyId | None = None
         """The one whose audio is coming."""
         self.ready = asyncio.Event()
-        self.task = asyncio.create_task(session.run(lambda event: on_event(self, event)), name="session")
+        self.task = asyncio.create_task(session.run(partial(on_event, self)), name="session")
 
     def audio(self, reply: ReplyId, audio: bytes) -> bytes:
         """Some of a reply, in the leg's format."""

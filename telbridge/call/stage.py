@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, assert_never
 
 from telbridge.call.director import Director
+from telbridge.call.observer import Observer
 from telbridge.call.ports import Leg, Outside, OutsideFailed, Session, TextRole, UpdateImpossible
 from telbridge.dialplan import orders
 from telbridge.dialplan.orders import Order
 
+_WORD_STARTS: Final = re.compile(r"(?<!^)(?=[A-Z])")
+_NAMES: Final[Mapping[type[Order], str]] = {
+    orders.HangUp: "hangup",
+    orders.CallWebhook: "webhook",
+    orders.Count: "metric",
+}
 AFTERWARDS_S: Final = 15.0
 """What `on.hangup` began is waited for at most so long."""
 
@@ -54,6 +62,9 @@ class Actor(Protocol):
 
     def hang_up(self, order: orders.HangUp) -> None: ...
 
+    def tool_answered(self, tool_call_id: str) -> None:
+        """Its result is on its way to the agent."""
+
 
 @dataclass(slots=True)
 class Marks:
@@ -68,8 +79,18 @@ class Marks:
 class Stage:
     """`perform` takes one order; its end is told to the director."""
 
-    def __init__(self, actor: Actor, leg: Leg, outside: Outside, *, log: Any) -> None:
+    def __init__(
+        self,
+        actor: Actor,
+        leg: Leg,
+        outside: Outside,
+        *,
+        clock: Callable[[], int],
+        observer: Observer,
+        log: Any,
+    ) -> None:
         self._actor, self._leg, self._outside, self._log = actor, leg, outside, log
+        self._clock, self._observer = clock, observer
         self._tasks: set[asyncio.Task[None]] = set()
         self._transfer: orders.Transfer | None = None
         self._keys: int | None = None
@@ -80,6 +101,8 @@ class Stage:
 
     def perform(self, order: Order) -> None:
         """One order of the engine. Never raises."""
+        if not isinstance(order, orders.Note):
+            self._observer.ordered(_name(order))
         try:
             self._perform(order)
         except (UpdateImpossible, OutsideFailed) as why:
@@ -99,18 +122,20 @@ class Stage:
                 self._keys = order.id
                 self._leg.send_dtmf(order.digits, tone_ms=order.tone_ms, gap_ms=order.gap_ms)
             case orders.CallWebhook():
-                self._later(self._answer(order, self._outside.webhook(order)))
+                self._later(self._answer(order, "webhook", self._outside.webhook(order)))
             case orders.CallHttp():
-                self._later(self._answer(order, self._outside.http(order)))
+                self._later(self._answer(order, "http", self._outside.http(order)))
             case orders.CallPython():
-                self._later(self._answer(order, self._outside.python(order)))
+                self._later(self._answer(order, "python", self._outside.python(order)))
             case orders.Tag():
                 self.marks.tags.append(order.text)
             case orders.Count():
                 name = _counted(order.metric, order.labels)
                 self.marks.counts[name] = self.marks.counts.get(name, 0.0) + order.add
+                self._observer.counted(order.metric, order.add, order.labels)
             case orders.Note():
                 self.marks.failures[order.what] += 1
+                self._observer.failed(order.what.removesuffix(" failed"))
                 self._log.warning("dialplan_note", what=order.what, detail=order.detail[:200])
             case _:
                 self._act(order)
@@ -150,6 +175,7 @@ class Stage:
                 session.update(order.wanted.neutral, order.wanted.vendor)
             case orders.ToolResult():
                 session.tool_result(order.tool_call_id, order.output, failed=order.failed)
+                self._actor.tool_answered(order.tool_call_id)
             case _:
                 assert_never(order)
 
@@ -235,11 +261,17 @@ class Stage:
         else:
             self._failed(order.id, why)
 
-    async def _answer(self, order: Order, asked: Awaitable[Any]) -> None:
+    async def _answer(self, order: Order, what: str, asked: Awaitable[Any]) -> None:
+        """`what`: for the metrics."""
+        began_ns = self._clock()
         try:
-            self._done(order.id, await asked)
+            answer = await asked
         except OutsideFailed as why:
+            self._observer.asked(what, (self._clock() - began_ns) / 1e6, failed=True)
             self._failed(order.id, str(why))
+            return
+        self._observer.asked(what, (self._clock() - began_ns) / 1e6, failed=False)
+        self._done(order.id, answer)
 
     def _later(self, work: Any) -> None:
         task = asyncio.create_task(work, name="dialplan")
@@ -273,6 +305,12 @@ class Stage:
     def _failed(self, order: int, error: str) -> None:
         if self.director is not None:
             self.director.failed(order, error)
+
+
+def _name(order: Order) -> str:
+    """As an author of dialplans knows it: "send_text"."""
+    kind = type(order)
+    return _NAMES.get(kind) or _WORD_STARTS.sub("_", kind.__name__).lower()
 
 
 def _counted(metric: str, labels: Mapping[str, str]) -> str:

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from telbridge.call.events import CallFacts, Ending, LegQuality
 from telbridge.call.playout import PlayoutTotals
 from telbridge.call.stage import Marks
 from telbridge.call.turns import Turn
+
+
+@dataclass(frozen=True, slots=True)
+class CallerVoice:
+    """What came from the caller, by our own meter, in steps of 20 ms."""
+
+    heard_ms: int = 0
+    voiced_ms: int = 0
+    silent_ms: int = 0
+    """Without the least noise: muted, or nothing came."""
+    clipped_ms: int = 0
+    """With samples at full scale."""
 
 
 @dataclass(slots=True)
@@ -33,5 +46,14 @@ class CallSummary:
     dialplan: str
     dialplan_version: str
     marks: Marks
+    frame_ms: int = 20
+    """Of the leg."""
+    agent: str = ""
+    """The agent API that the call began with."""
+    first_sound_ms: float | None = None
+    """When the caller heard anything for the first time."""
+    voice: CallerVoice = field(default_factory=CallerVoice)
     faults: Counter[str] = field(default_factory=Counter)
     """Complaints about the session by kind: bad messages, unknown types, errors."""
+    carrier: Mapping[str, str] = field(default_factory=dict)
+    """What the carrier told of the call, by its own names."""

@@ -98,6 +98,8 @@ class Conversation:
         on_trace: OnTrace | None = None,
     ) -> None:
         self.turns: list[Turn] = []
+        self.taken = 0
+        """Steps that were begun."""
         self.patience = patience or Patience()
         self.ear = Ear(level_dbfs=SPEECH_DBFS, hangover_ms=self.patience.hangover_ms)
         self._call = call
@@ -127,6 +129,7 @@ class Conversation:
     async def _take(self, step: Step) -> None:
         match step:
             case Listen(duration_ms=duration_ms):
+                self.taken += 1
                 await asyncio.sleep(duration_ms / 1000)
             case Press(digits=digits):
                 await self._press(digits)
@@ -136,6 +139,7 @@ class Conversation:
     async def _press(self, digits: str) -> None:
         await self._quiet()
         self._trace("->", f"digits {digits}")
+        self.taken += 1
         try:
             played = await self._call.dtmf(digits)
         except ValueError as error:
@@ -152,6 +156,7 @@ class Conversation:
             self._trace("!!", f"the agent does not speak: nothing to interrupt with {line.text!r}")
         spoken_over = self.ear.speaking
         self._trace("->", f"we {'interrupt' if spoken_over else 'say'}: {line.text}")
+        self.taken += 1
         played = await self._call.play(line.pcm)
         if played.first_ns is None:
             return  # the call ended before it began

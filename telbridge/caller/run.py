@@ -61,6 +61,8 @@ class CallOptions:
     answer_timeout_s: float = 30.0
     max_duration_s: float = 600.0
     """After the answer; then we hang up whatever is going on."""
+    dial_ends: str = "answered"
+    """What becomes of those whom the callee has a simulated Twilio dial."""
     patience: Patience = field(default_factory=Patience)
 
 

@@ -14,8 +14,9 @@ def call(
         str,
         typer.Argument(
             help="sip:USER@HOST:PORT;transport=tcp (all but HOST may be left out), "
-            "twilio+ws://HOST:PORT/twilio/stream, audiosocket://HOST:PORT/UUID, "
-            "asterisk-ws://HOST:PORT/asterisk/media, or ws://HOST:PORT/generic/stream"
+            "twilio+ws://HOST:PORT/twilio/stream (telnyx, plivo, signalwire, vonage alike), "
+            "audiosocket://HOST:PORT/UUID, asterisk-ws://HOST:PORT/asterisk/media, "
+            "or ws://HOST:PORT/generic/stream"
         ),
     ],
     say: Annotated[
@@ -33,6 +34,10 @@ def call(
     record: Annotated[
         Path | None, typer.Option("--record", help="WAV of both sides: left what we sent, right what came.")
     ] = None,
+    dial_ends: Annotated[
+        Literal["answered", "busy", "no-answer", "failed"],
+        typer.Option("--dial-ends", help="twilio+ws: how those behave to whom the call is transferred."),
+    ] = "answered",
     max_s: Annotated[float, typer.Option("--max-s", help="Hang up after so many seconds.")] = 120.0,
 ) -> None:
     """Place a real call by SIP or media stream: speak or play, press keys, record; print events and figures.
@@ -58,6 +63,7 @@ def call(
         codecs=(PCMU_8K, PCMA_8K) if codec == "pcmu" else (PCMA_8K, PCMU_8K),
         record=record,
         max_duration_s=max_s,
+        dial_ends=dial_ends,
     )
     try:
         report: CallReport | StreamReport

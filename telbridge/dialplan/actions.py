@@ -135,7 +135,9 @@ class Goto(ActionBase):
 class Transfer(Waiting):
     """Hand the caller over; if that fails, the call comes back."""
 
-    transfer: Annotated[Template, Field(description="whom: a SIP or tel URI, or a number")]
+    transfer: Annotated[
+        Template, Field(description="whom: a SIP or tel URI, a number, over Twilio another webhook")
+    ]
     mode: Annotated[Literal["blind"], Field(description="blind: the call leaves us")] = "blind"
     timeout_s: Annotated[Seconds, Field(description="how long it may ring")] = 30.0
     music: Annotated[str | None, Field(description="WAV that the caller hears meanwhile")] = None
@@ -224,12 +226,12 @@ class TagCall(ActionBase):
 
 
 class Metric(ActionBase):
-    """Count something."""
+    """Count something: in the call's record, and in `telbridge_dialplan_events_total`."""
 
     after_hang_up: ClassVar[bool] = True
     metric: Annotated[Name, Field(description="name of the counter")]
     add: Annotated[float, Field(ge=0, le=1e9, description="by how much")] = 1.0
-    labels: Annotated[dict[Name, Template], Field(max_length=8, description="few values each")] = Field(
+    labels: Annotated[dict[Name, Template], Field(max_length=8, description="text for each")] = Field(
         default_factory=dict
     )
 

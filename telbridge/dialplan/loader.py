@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -37,6 +37,8 @@ class DialplanSet:
     plans: tuple[Plan, ...]
     version: str
     """Hash of everything."""
+    sources: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    """All files as they were read, by their paths."""
 
     def route(self, facts: Facts, at: datetime) -> matching.Route:
         """Which one a call gets, and why the others did not match."""
@@ -69,26 +71,66 @@ class _Source:
 
 def load(path: Path, agents: Agents) -> DialplanSet:
     """The dialplans of a folder, or one file with what its folder shares. Raises DialplanErrors."""
+    found = examine(path, agents)
+    if found.mistakes:
+        raise DialplanErrors(found.mistakes)
+    return found.plans
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What a folder holds."""
+
+    plans: DialplanSet
+    """Those without a mistake."""
+    mistakes: list[Mistake]
+
+
+def examine(path: Path, agents: Agents) -> Examined:
+    """As `load`, for who wants to know of the right ones though others are wrong."""
     mistakes: list[Mistake] = []
     sources = list(_sources(path, mistakes))
+    found = _examined(sources, agents, mistakes, Path.is_file)
+    if not found.plans.sources and not mistakes:
+        mistakes.append(Mistake(str(path), 0, "", "holds no dialplan", "write one, such as default.toml"))
+    return found
+
+
+def restore(sources: Mapping[str, bytes], agents: Agents) -> DialplanSet:
+    """What `load` made of these files once, wherever they and what they name are now. DialplanErrors."""
+    read = [_parsed(Path(path), raw) for path, raw in sources.items()]
+    mistakes = [one for one in read if isinstance(one, Mistake)]
+    found = _examined([one for one in read if isinstance(one, _Source)], agents, mistakes, lambda _: True)
+    if found.mistakes:
+        raise DialplanErrors(found.mistakes)
+    return found.plans
+
+
+def _examined(
+    sources: Sequence[_Source], agents: Agents, mistakes: list[Mistake], exists: Callable[[Path], bool]
+) -> Examined:
     shared = [source for source in sources if source.path.name.startswith("_")]
     own = [source for source in sources if source not in shared]
     profiles, hours = _shared(shared, agents, mistakes)
-    if any(Path(one.file).name.startswith("_") for one in mistakes):
-        raise DialplanErrors(mistakes)  # What builds on it would only repeat them.
-    common = b"\0".join(source.raw for source in shared)
     plans: list[Plan] = []
-    for source in own:
-        found, wrong = _plan(source, profiles, hours, agents, common)
-        mistakes += wrong
-        plans += found
-    mistakes += _rivals(plans, own)
-    if not own and not mistakes:
-        mistakes.append(Mistake(str(path), 0, "", "holds no dialplan", "write one, such as default.toml"))
-    if mistakes:
-        raise DialplanErrors(mistakes)
-    everything = hashlib.sha256(b"\0".join(source.raw for source in sources))
-    return DialplanSet(tuple(plans), everything.hexdigest()[:12])
+    if any(Path(one.file).name.startswith("_") for one in mistakes):
+        # What builds on the shared files would only repeat their mistakes.
+        mistakes += [one for source in own for one in _misshapen(source)]
+    else:
+        common = b"\0".join(source.raw for source in shared)
+        for source in own:
+            found, wrong = _plan(source, profiles, hours, agents, common, exists)
+            mistakes += wrong
+            plans += found
+        mistakes += _rivals(plans, own)
+    everything = hashlib.sha256(b"\0".join(source.raw for source in sources)).hexdigest()[:12]
+    raw = {str(source.path): source.raw for source in sources} if own else {}
+    return Examined(DialplanSet(tuple(plans), everything, raw), mistakes)
+
+
+def _misshapen(source: _Source) -> list[Mistake]:
+    found = _validated(source, Dialplan)
+    return found if isinstance(found, list) else []
 
 
 def _sources(path: Path, mistakes: list[Mistake]) -> Iterator[_Source]:
@@ -113,6 +155,11 @@ def _read(path: Path) -> _Source | Mistake:
         raw = path.read_bytes()
     except OSError as error:
         return Mistake(file, 0, "", error.strerror or "cannot be read", "name a readable TOML file")
+    return _parsed(path, raw)
+
+
+def _parsed(path: Path, raw: bytes) -> _Source | Mistake:
+    file = str(path)
     if len(raw) > LARGEST:
         return Mistake(file, 0, "", "is larger than 1 MB", "split it")
     try:
@@ -216,13 +263,14 @@ def _plan(
     hours: Mapping[str, Hours],
     agents: Agents,
     common: bytes,
+    exists: Callable[[Path], bool],
 ) -> tuple[list[Plan], list[Mistake]]:
     model = _validated(source, Dialplan)
     if isinstance(model, list):
         return [], model
     assert isinstance(model, Dialplan)
     around = Around({**profiles, **model.profiles}, {**hours, **model.hours}, agents)
-    wrong = [*findings(model, around), *_files(model, source.path.parent)]
+    wrong = [*findings(model, around), *_files(model, source.path.parent, exists)]
     if wrong:
         return [], sorted(dict.fromkeys(map(source.mistake, wrong)), key=lambda one: one.line)
     sessions = {name: resolved(session, around.profiles) for name, session in around.profiles.items()}
@@ -232,9 +280,9 @@ def _plan(
     return [Plan(name, file, version, model, sessions, around.hours, names, agents.default)], []
 
 
-def _files(model: Dialplan, folder: Path) -> Iterator[Finding]:
+def _files(model: Dialplan, folder: Path, exists: Callable[[Path], bool]) -> Iterator[Finding]:
     for path, name in files(model):
-        if not (folder / name).is_file():
+        if not exists(folder / name):
             yield Finding(
                 path, f"there is no file {folder / name}", "name a WAV file, from the dialplan's folder"
             )

@@ -59,7 +59,8 @@ class Plan:
     name: str
     file: str
     version: str
-    """Hash of what the file and the shared files say; the record of a call names it."""
+    """Hash of what the file and the shared files say, and of the recordings named; the record of a call has
+    it."""
     dialplan: Dialplan
     sessions: Mapping[str, Resolved]
     """The profiles by name, and "" for the dialplan's own."""

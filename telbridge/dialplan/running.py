@@ -26,7 +26,10 @@ MOST_RUNS: Final = 16
 DEEPEST: Final = 5
 """Answers of webhooks that lead to webhooks."""
 SPEECH_S: Final = 180.0
-_TARGET: Final = re.compile(r"[A-Za-z0-9+*#._@:;=%~&?,\[\]-]{1,256}")
+TRANSFER_SLACK_S: Final = 30.0
+"""On top of `timeout_s`: a media stream first says its last words, and comes back after a failure. The leg
+itself tells earlier how it went."""
+_TARGET: Final = re.compile(r"[A-Za-z0-9+*#._@:;=%~&?,/\[\]-]{1,256}")
 _KEYS: Final = re.compile(r"[0-9A-D*#,]{1,64}")
 _ANSWERED: Final = TypeAdapter[tuple[ActionBase, ...]](Actions)
 
@@ -322,7 +325,7 @@ def _order(
             if not _TARGET.fullmatch(target):
                 raise CannotDo("the target is no address")
             music, wait_s = action.music, action.timeout_s
-            return work.order(orders.Transfer, target, action.mode, wait_s, music), wait_s + 10
+            return work.order(orders.Transfer, target, action.mode, wait_s, music), wait_s + TRANSFER_SLACK_S
         case act.HoldMusic():
             music = (
                 action.hold_music if isinstance(action.hold_music, str) else "" if action.hold_music else None

@@ -7,12 +7,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from telbridge.call.summary import CallSummary
+from telbridge.call.turns import Interruption, Turn
 
 log = structlog.get_logger()
 
@@ -34,7 +36,10 @@ def record_of(summary: CallSummary, *, transcripts: bool, ended_at: datetime | N
         "duration_ms": round(summary.duration_ms),
         "answered_ms": _rounded(summary.answered_ms),
         "session_ready_ms": _rounded(summary.session_ready_ms),
-        "turns": [_turn(asdict(turn), transcripts) for turn in summary.turns if turn != type(turn)()],
+        "agent": summary.agent,
+        "first_sound_ms": _rounded(summary.first_sound_ms),
+        "caller_voice": asdict(summary.voice),
+        "turns": [_turn(turn, transcripts) for turn in summary.turns if turn != Turn(turn.agent)],
         "agent_heard_ms": summary.playout.heard_samples * 1000 // summary.rate_hz,
         "agent_discarded_ms": summary.playout.discarded_samples * 1000 // summary.rate_hz,
         "underruns": summary.playout.underruns,
@@ -48,6 +53,7 @@ def record_of(summary: CallSummary, *, transcripts: bool, ended_at: datetime | N
         "counts": summary.marks.counts,
         "dialplan_failures": dict(summary.marks.failures),
         "faults": dict(summary.faults),
+        "carrier": dict(summary.carrier),
         "rtp": asdict(summary.quality) if summary.quality else None,
     }
 
@@ -56,12 +62,33 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 1)
 
 
-def _turn(turn: Mapping[str, Any], transcripts: bool) -> dict[str, Any]:
-    private = () if transcripts else ("caller_text", "agent_text")
-    kept = {key: value for key, value in turn.items() if key not in private and key != "replies"}
-    if kept["interruption"]:
-        kept["interruption"] = _tenths(kept["interruption"])
-    return _tenths(kept)
+def _turn(turn: Turn, transcripts: bool) -> dict[str, Any]:
+    left_out = {"replies", "interruption"} | (set() if transcripts else {"caller_text", "agent_text"})
+    kept = {key: value for key, value in asdict(turn).items() if key not in left_out}
+    return {
+        **_tenths(kept),
+        "gap_ms": _rounded(turn.gap_ms),
+        "parts_ms": _parts(turn.parts_ms),
+        "tools": [_tenths(asdict(tool)) for tool in turn.tools],
+        "interruption": _interruption(turn.interruption),
+    }
+
+
+def _parts(parts_ms: Mapping[str, float]) -> dict[str, float]:
+    """Rounded, so that they still add up to the rounded whole."""
+    ends = [round(end, 1) for end in accumulate(parts_ms.values())]
+    lengths = (round(end - start, 1) for start, end in zip([0.0, *ends], ends, strict=False))
+    return dict(zip(parts_ms, lengths, strict=True))
+
+
+def _interruption(one: Interruption | None) -> dict[str, Any] | None:
+    if one is None:
+        return None
+    return {
+        **_tenths(asdict(one)),
+        "detect_ms": _rounded(one.detect_ms),
+        "talk_over_ms": _rounded(one.talk_over_ms),
+    }
 
 
 def _tenths(figures: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -40,13 +41,17 @@ class Child:
         *,
         first_line: Callable[[], Awaitable[str]] | None = None,
         on_message: Callable[[Mapping[str, Any]], None] = lambda message: None,
+        on_death: Callable[[int], None] = lambda pid: None,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
+        """`on_death`: told the pid of each process that ended, asked to or not. `environ`: on top of ours."""
         self.name = name
         self.ready: Mapping[str, Any] = {}
         """The child's ready line."""
         self.restarts = 0
         self._is_ready = False
         self._arguments, self._first_line, self._on_message = arguments, first_line, on_message
+        self._on_death, self._environ = on_death, environ
         self._process: Process | None = None
         self._watch: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -98,6 +103,7 @@ class Child:
             *self._arguments(),
             stdin=PIPE,
             stdout=PIPE,
+            env=None if self._environ is None else {**os.environ, **self._environ},
             start_new_session=True,  # the terminal's Ctrl-C is for the supervisor alone
         )
         self._process, self._is_ready = process, False
@@ -111,6 +117,7 @@ class Child:
             if process.returncode is None:
                 process.kill()
             await process.wait()
+            self._on_death(process.pid)
             if isinstance(error, asyncio.CancelledError):
                 raise
             raise ChildFailed(
@@ -160,6 +167,7 @@ class Child:
         while (message := await _message(process)) is not None:
             self._on_message(message)
         await process.wait()
+        self._on_death(process.pid)
 
 
 async def _message(process: Process) -> Mapping[str, Any] | None:

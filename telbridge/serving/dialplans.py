@@ -17,13 +17,14 @@ from telbridge.config import ConfigError, ConfigErrors, Settings
 from telbridge.dialplan import walking
 from telbridge.dialplan.actions import Say, SwitchAgent
 from telbridge.dialplan.facts import Facts
-from telbridge.dialplan.loader import DialplanSet, load
+from telbridge.dialplan.loader import DialplanSet, examine, load, restore
 from telbridge.dialplan.mistakes import DialplanErrors
 from telbridge.dialplan.model import Dialplan, Greeting, Tool
 from telbridge.dialplan.plan import Plan, Resolved
 from telbridge.dialplan.templates import literal
 from telbridge.serving.agent_apis import AgentApis
-from telbridge.serving.recordings import Recordings, Stamp, check_functions, stamp
+from telbridge.serving.last_good import LastGood
+from telbridge.serving.recordings import Recordings, Stamp, missing_functions, stamp, with_sound
 from telbridge.sessions.dialplan_agents import LOCAL
 
 HANG_UP_TOOL: Final = "hang_up"
@@ -51,18 +52,35 @@ class Chosen:
 
 
 def read(path: Path, agents: AgentApis, recordings: Recordings | None = None) -> Loaded:
-    """A folder of dialplans, or one file. Blocks. DialplanErrors."""
-    plans = load(path, agents)
-    check_functions(plans)
-    return Loaded(plans, (recordings or Recordings()).of(plans))
+    """A folder of dialplans, or one file. Blocks. DialplanErrors, with the mistakes of all files."""
+    found = examine(path, agents)
+    mistakes = [*found.mistakes, *missing_functions(found.plans)]
+    # Of a folder with mistakes nothing is kept, so nothing of it may be remembered as read.
+    reader = recordings if recordings is not None and not mistakes else Recordings()
+    try:
+        heard = reader.of(found.plans)
+    except DialplanErrors as errors:
+        mistakes += errors.mistakes
+    if mistakes:
+        raise DialplanErrors(mistakes)
+    return Loaded(with_sound(found.plans, heard), heard)
 
 
 class Dialplans:
     """Of one worker."""
 
-    def __init__(self, settings: Settings, *, local_runs: bool = True, poll_s: float = POLL_S) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        local_runs: bool = True,
+        poll_s: float = POLL_S,
+        last_good: LastGood | None = None,
+    ) -> None:
         """Reads the folder of the settings, and blocks meanwhile: before any call. Without one, every call
-        gets a dialplan made from the settings. `local_runs`: the embedded agent is there. ConfigErrors."""
+        gets a dialplan made from the settings. `local_runs`: the embedded agent is there. `last_good`: what a
+        worker before this one had; it stands in for a folder with mistakes. ConfigErrors."""
+        self._last_good = last_good
         self._folder, self._poll_s = settings.dialplans.folder, poll_s
         self._agents = AgentApis(settings, local_runs=local_runs)
         self._recordings = Recordings()
@@ -77,8 +95,34 @@ class Dialplans:
         try:
             self._loaded = read(self._folder, self._agents, self._recordings)
         except DialplanErrors as errors:
-            raise as_config_errors(errors) from None
+            kept = self._kept()
+            if kept is None:
+                raise as_config_errors(errors) from None
+            self._loaded = kept
+            self._tell(errors)
+        else:
+            self._keep()
         self._seen = {**before, **self._recordings.stamps}
+
+    def _kept(self) -> Loaded | None:
+        """What the last worker had."""
+        kept = self._last_good.take() if self._last_good is not None else None
+        if kept is None:
+            return None
+        sources, heard = kept
+        try:
+            return Loaded(with_sound(restore(sources, self._agents), heard), heard)
+        except DialplanErrors:
+            return None
+
+    def _keep(self) -> None:
+        if self._last_good is not None:
+            self._last_good.keep(self._loaded.plans.sources, self._loaded.recordings)
+
+    def _tell(self, errors: DialplanErrors) -> None:
+        for mistake in errors.mistakes:
+            self._log.error("dialplan_mistake", what=str(mistake))
+        self._log.error("dialplans_kept", version=self.plans.version)
 
     @property
     def plans(self) -> DialplanSet:
@@ -121,14 +165,13 @@ class Dialplans:
             try:
                 loaded = await asyncio.to_thread(read, self._folder, self._agents, self._recordings)
             except DialplanErrors as errors:
-                for mistake in errors.mistakes:
-                    self._log.error("dialplan_mistake", what=str(mistake))
-                self._log.error("dialplans_kept", version=self.plans.version)
+                self._tell(errors)
                 return False
             except Exception:  # noqa: BLE001 - the wall between files and calls
                 self._log.exception("dialplans_kept", version=self.plans.version)
                 return False
             self._loaded, self._seen = loaded, {**before, **self._recordings.stamps}
+            await asyncio.to_thread(self._keep)
         names = [plan.name for plan in self.plans.plans]
         self._log.info("dialplans_loaded", version=self.plans.version, dialplans=names)
         return True

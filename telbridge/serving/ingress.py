@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final
@@ -18,13 +19,16 @@ from telbridge.legs.streams.audiosocket import AUDIOSOCKET
 from telbridge.legs.streams.clock import StreamClock
 from telbridge.legs.streams.door import Door, Terms
 from telbridge.legs.streams.leg import StreamLeg
+from telbridge.serving.carriers import carriers_of
 from telbridge.serving.ingress_address import Addresses
 from telbridge.serving.ingress_asterisk import AsteriskIngress
 from telbridge.serving.ingress_audiosocket import AudioSocketIngress
+from telbridge.serving.ingress_carrier import CarrierIngress
 from telbridge.serving.ingress_doorkeeper import Doorkeeper, connections_of
 from telbridge.serving.ingress_generic import GenericIngress
 from telbridge.serving.ingress_limits import Throttle
 from telbridge.serving.ingress_twilio import TwilioIngress
+from telbridge.serving.twilio_calls import TwilioRest
 from telbridge.sessions.credentials import SecretMissing, SecretRef
 
 MAX_BODY_OCTETS: Final = 64 * 1024
@@ -61,6 +65,8 @@ class Ingress:
         self._throttle = Throttle(settings.http.requests_per_second)
         self._addresses = Addresses(settings.http.public_url, settings.http.trusted_proxies)
         self._tokens = self._twilio_tokens()
+        self._twilio_rest = self._rest()
+        self._carriers = carriers_of(settings, environ)
         token = settings.generic.token
         self._generic_token = None if token is None else self._secret(token, "generic.token")
         token = settings.asterisk.token
@@ -72,6 +78,8 @@ class Ingress:
         self._listener: asyncio.Server | None = None
         self.cut_off = 0
         """Connections not taken: there were too many."""
+        self.no_room: Counter[str] = Counter()
+        """Calls refused, by why: "full" or "draining"."""
 
     @property
     def live_calls(self) -> int:
@@ -148,6 +156,8 @@ class Ingress:
             await runner.cleanup()
         if self._ticking is not None:
             self._ticking.stop()
+        if self._twilio_rest is not None:
+            await self._twilio_rest.aclose()
 
     # ------------------------------------------------------------ inside
 
@@ -159,16 +169,31 @@ class Ingress:
             TwilioIngress(
                 tokens=self._tokens,
                 account_sid=twilio.account_sid,
+                caller_id=twilio.caller_id,
                 verify=twilio.verify_signatures,
                 addresses=self._addresses,
                 door=door,
                 has_room=self._has_room,
                 welcome=self._welcome,
                 legs=self._legs,
+                rest=self._twilio_rest,
                 clock=self._clock,
                 log=self._log,
             ).routes()
         )
+        for carrier in self._carriers:
+            application.add_routes(
+                CarrierIngress(
+                    carrier,
+                    addresses=self._addresses,
+                    door=door,
+                    has_room=self._has_room,
+                    welcome=self._welcome,
+                    legs=self._legs,
+                    clock=self._clock,
+                    log=self._log,
+                ).routes()
+            )
         application.add_routes(
             GenericIngress(
                 token=self._generic_token,
@@ -242,7 +267,10 @@ class Ingress:
         self._throttle.give_back(self._addresses.client(request), self._clock())
 
     def _has_room(self) -> bool:
-        return not self._draining and len(self._live) < self._settings.streams.max_calls
+        if self._draining or len(self._live) >= self._settings.streams.max_calls:
+            self.no_room["draining" if self._draining else "full"] += 1
+            return False
+        return True
 
     def _admit(self, leg: StreamLeg) -> None:
         self._live[id(leg)] = leg
@@ -263,6 +291,13 @@ class Ingress:
             if "auth_tokens" in twilio.model_fields_set and twilio.verify_signatures:
                 raise
             return []
+
+    def _rest(self) -> TwilioRest | None:
+        twilio = self._settings.twilio
+        if twilio.api_key_sid is None or twilio.api_key_secret is None:
+            return None
+        secret = self._secret(twilio.api_key_secret, "twilio.api_key_secret")
+        return TwilioRest(twilio.api_url.rstrip("/"), twilio.api_key_sid, secret, self._log)
 
     def _secret(self, reference: SecretRef, key: str) -> str:
         try:

@@ -6,7 +6,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from telbridge.sessions.credentials import SecretRef
 
@@ -87,9 +87,29 @@ class TwilioSection(_Section):
     account_sid: Annotated[
         str | None, Field(description="calls of other accounts are refused, their sub-accounts' too")
     ] = None
+    caller_id: Annotated[
+        str | None,
+        Field(description="number shown to whom a call is transferred, one of yours; default: the caller's"),
+    ] = None
+    api_key_sid: Annotated[
+        str | None,
+        Field(description="REST API key, or the AccountSid: calls that we hang up then end at once"),
+    ] = None
+    api_key_secret: Annotated[
+        SecretRef | None, Field(description="its secret, or the auth token of the AccountSid")
+    ] = None
+    api_url: Annotated[str, Field(description="where the REST API is: of another region, or a test")] = (
+        "https://api.twilio.com"
+    )
     verify_signatures: Annotated[
         bool, Field(description="false: anybody may start calls at your cost; warns at each start")
     ] = True
+
+    @model_validator(mode="after")
+    def _whole_key(self) -> TwilioSection:
+        if (self.api_key_sid is None) != (self.api_key_secret is None):
+            raise ValueError("api_key_sid and api_key_secret go together: write both, or neither")
+        return self
 
 
 class AsteriskSection(_Section):

@@ -1,4 +1,5 @@
-"""Twilio over HTTP: voice webhook, media stream, status callback. Nothing is spent on strangers."""
+"""Twilio over HTTP: voice webhook, media stream, what follows it, status callback. Nothing is spent on
+strangers."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import parse_qs
+from weakref import WeakValueDictionary
 
 from aiohttp import web
 
@@ -15,16 +17,29 @@ from telbridge.call.events import CallFacts, Ending
 from telbridge.legs.streams.door import Door, Refused
 from telbridge.legs.streams.leg import StreamLeg
 from telbridge.legs.streams.peer import Started
-from telbridge.legs.streams.tickets import Ticket, TicketOffice, TicketRefused
+from telbridge.legs.streams.tickets import CALL_S, Ticket, TicketOffice, TicketRefused
+from telbridge.legs.streams.transfer import OtherWebhook
 from telbridge.legs.streams.twilio import TwilioPeer
 from telbridge.legs.streams.twilio_signature import MAYBE_UNSIGNED, signed_url
-from telbridge.legs.streams.twilio_webhook import ENDED, connect_stream, facts_to_hand_on, headers_of
+from telbridge.legs.streams.twilio_webhook import (
+    ENDED,
+    TALKED,
+    connect_stream,
+    dial,
+    facts_to_hand_on,
+    failure,
+    hang_up,
+    headers_of,
+)
 from telbridge.serving.ingress_address import Addresses, websocket_url
 from telbridge.serving.ingress_limits import Seldom
+from telbridge.serving.twilio_calls import TwilioCall, TwilioRest
 
 VOICE: Final = "/twilio/voice"
 STREAM: Final = "/twilio/stream"
 STATUS: Final = "/twilio/status"
+AFTER: Final = "/twilio/after"
+DIALLED: Final = "/twilio/dialled"
 BODY_S: Final = 5.0
 """For a webhook's body to arrive."""
 MAX_FIELDS: Final = 200
@@ -33,28 +48,38 @@ Form = Mapping[str, Sequence[str]]
 
 
 class TwilioIngress:
-    """The three addresses that Twilio asks."""
+    """The addresses that Twilio asks."""
 
     def __init__(
         self,
         *,
         tokens: Sequence[str],
         account_sid: str | None,
+        caller_id: str | None,
         verify: bool,
         addresses: Addresses,
         door: Door,
         has_room: Callable[[], bool],
         welcome: Callable[[web.Request], None],
         legs: Mapping[str, StreamLeg],
+        rest: TwilioRest | None,
         clock: Callable[[], int],
         log: Any,
     ) -> None:
         """`tokens`: auth tokens; without any, everybody is refused while `verify` holds. `legs`: by the
-        carrier's id of the call."""
+        carrier's id of the call. `rest`: where an API key is configured."""
         self._tokens, self._account_sid, self._verify = tokens, account_sid, verify
+        self._caller_id = caller_id
         self._addresses, self._door, self._has_room, self._legs = addresses, door, has_room, legs
         self._welcome, self._clock, self._log = welcome, clock, log
+        self._rest = rest
         self._office = TicketOffice()
+        self._call_office = TicketOffice(valid_s=CALL_S)
+        """Tickets of addresses that Twilio asks while the call goes on."""
+        self._calls: WeakValueDictionary[str, TwilioCall] = WeakValueDictionary()
+        """By CallSid, as long as anybody wants to know of them."""
+        self._tells_status = False
+        """Status callbacks are set up at Twilio."""
         self._seldom = Seldom()
 
     def routes(self) -> list[web.AbstractRouteDef]:
@@ -65,6 +90,8 @@ class TwilioIngress:
             web.get(STREAM + "/{ticket}", self._stream, allow_head=False),
             web.get(STREAM + "/{ticket}/", self._stream, allow_head=False),
             web.post(STATUS, self._status),
+            web.post(AFTER + "/{ticket}", self._after),
+            web.post(DIALLED + "/{ticket}", self._dialled),
         ]
 
     # ------------------------------------------------------------ requests
@@ -75,21 +102,80 @@ class TwilioIngress:
         if not self._has_room():
             # Twilio takes the number's fallback URL then.
             return web.Response(status=503, headers={"Retry-After": "5"}, text="no room")
-        call, account = _first(form, "CallSid"), _first(form, "AccountSid")
-        ticket = self._office.issue(Ticket(account, call), self._clock())
+        return self._connect(request, form, facts_to_hand_on(form))
+
+    def _connect(self, request: web.Request, form: Form, parameters: Mapping[str, str]) -> web.Response:
+        """A stream for this call, the first or another one."""
+        ticket = self._office.issue(_ticket(form), self._clock())
         url = websocket_url(self._addresses.base(request)) + f"{STREAM}/{ticket}"
-        twiml = connect_stream(url, facts_to_hand_on(form))
-        return web.Response(text=twiml, content_type="text/xml", charset="utf-8")
+        return _twiml(connect_stream(url, parameters, self._address(request, AFTER, form)))
+
+    def _address(self, request: web.Request, path: str, form: Form) -> str:
+        """For what Twilio asks of this call later on."""
+        ticket = self._call_office.issue(_ticket(form), self._clock())
+        return f"{self._addresses.base(request)}{path}/{ticket}"
+
+    async def _after(self, request: web.Request) -> web.Response:
+        """We closed the stream, or the call to somebody else has ended: what comes next? A call that we know
+        nothing of any more has come to its end."""
+        form = await self._verified_form(request)
+        self._note(form)
+        leg = self._leg_of(request)
+        if leg is None or leg.facts.signalling_id != _first(form, "CallSid"):
+            return _twiml(hang_up())
+        if _first(form, "DialCallStatus"):
+            return self._dial_ended(request, leg, form)
+        wish = leg.next_wish()
+        if wish is None:
+            return _twiml(hang_up())
+        action, progress = (self._address(request, path, form) for path in (AFTER, DIALLED))
+        if isinstance(wish.to, OtherWebhook):
+            leg.transfer_answered()
+        return _twiml(dial(wish, action, progress, self._caller_id))
+
+    def _dial_ended(self, request: web.Request, leg: StreamLeg, form: Form) -> web.Response:
+        status = _first(form, "CallStatus")
+        if _first(form, "DialCallStatus") in TALKED:
+            leg.transfer_answered()
+        elif status in ENDED:
+            leg.end(Ending.CALLER_HUNG_UP, f"call status {status}")
+        elif leg.transfer_failed(*failure(form)):
+            return self._connect(request, form, {})
+        return _twiml(hang_up())
+
+    async def _dialled(self, request: web.Request) -> web.Response:
+        """How the call to somebody else gets on."""
+        form = await self._verified_form(request)
+        leg, status = self._leg_of(request), _first(form, "CallStatus")
+        if leg is not None and status == "ringing":
+            leg.transfer_rings()
+        elif leg is not None and status == "in-progress":
+            leg.transfer_answered()
+        return web.Response(status=204)
+
+    def _leg_of(self, request: web.Request) -> StreamLeg | None:
+        """The live leg of the call that the ticket in the address is of."""
+        try:
+            ticket = self._call_office.look(request.match_info["ticket"], self._clock())
+        except TicketRefused:
+            return None
+        return self._legs.get(ticket.call)
 
     async def _status(self, request: web.Request) -> web.Response:
         """The call's progress, told beside the stream. A call that is over ends here too, if its stream did
         not say so."""
         form = await self._verified_form(request)
+        self._tells_status = True
+        self._note(form)
         status = _first(form, "CallStatus")
         leg = self._legs.get(_first(form, "CallSid"))
         if leg is not None and status in ENDED:
             leg.end(Ending.CALLER_HUNG_UP, f"call status {status}")
         return web.Response(status=204)
+
+    def _note(self, form: Form) -> None:
+        if (call := self._calls.get(_first(form, "CallSid"))) is not None:
+            call.note(form)
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         """The upgrade. Signature and ticket are checked before it."""
@@ -98,19 +184,28 @@ class TwilioIngress:
             ticket = self._office.take(request.match_info.get("ticket", ""), self._clock())
         except TicketRefused as refusal:
             raise self._refusal(request, str(refusal)) from None
-        if not self._has_room():
+        if not self._has_room() and self._awaiting(ticket.call) is None:
             return web.Response(status=503, headers={"Retry-After": "5"}, text="no room")
         self._welcome(request)
         peer_address = self._addresses.client(request)
+        call = TwilioCall(ticket, self._rest, expects_status=lambda: self._tells_status)
 
-        def admit(started: Started) -> CallFacts:
-            if not self._has_room():
-                raise Refused("no room")
+        def admit(started: Started) -> CallFacts | StreamLeg:
             if (started.account, started.call_id) != (ticket.account, ticket.call):
                 raise Refused("the stream is not of the call that its ticket is for")
+            if (leg := self._awaiting(ticket.call)) is not None:
+                return leg
+            if not self._has_room():
+                raise Refused("no room")
+            self._calls[ticket.call] = call
             return _facts(started, peer_address)
 
-        return await self._door.hold(request, TwilioPeer(), admit)
+        return await self._door.hold(request, TwilioPeer(), admit, control=call)
+
+    def _awaiting(self, call: str) -> StreamLeg | None:
+        """A leg that comes back from a transfer by the next stream."""
+        leg = self._legs.get(call)
+        return leg if leg is not None and leg.awaited else None
 
     # ------------------------------------------------------------ who is it
 
@@ -172,6 +267,14 @@ def _parsed(text: str) -> Form:
         return parse_qs(text, keep_blank_values=True, max_num_fields=MAX_FIELDS)
     except ValueError:
         raise web.HTTPBadRequest(text="too many parameters") from None
+
+
+def _twiml(text: str) -> web.Response:
+    return web.Response(text=text, content_type="text/xml", charset="utf-8")
+
+
+def _ticket(form: Form) -> Ticket:
+    return Ticket(_first(form, "AccountSid"), _first(form, "CallSid"))
 
 
 def _first(form: Form, name: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import BaseModel
 
 from telbridge.config import Settings
@@ -13,3 +15,6 @@ class WorkerStart(BaseModel):
     settings: Settings
     agent_port: int | None
     """Of the embedded agent on this machine, where it runs."""
+    last_good: Path | None = None
+    """A folder for the dialplans that were last without a mistake: they stand in when a worker is restarted
+    while their folder has some."""

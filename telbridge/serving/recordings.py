@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -88,10 +90,28 @@ def _why(path: Path, fault: ValueError | OSError) -> str:
     return f"{path}: {what or type(fault).__name__}"
 
 
-def check_functions(plans: DialplanSet) -> None:
-    """Import what tools name as `python`. DialplanErrors for what is not there."""
-    if mistakes := [_mistake(plan, finding) for plan in plans.plans for finding in _functions(plan)]:
-        raise DialplanErrors(mistakes)
+def missing_functions(plans: DialplanSet) -> list[Mistake]:
+    """Import what tools name as `python`; what is not there."""
+    return [_mistake(plan, finding) for plan in plans.plans for finding in _functions(plan)]
+
+
+def with_sound(plans: DialplanSet, recordings: Mapping[str, bytes]) -> DialplanSet:
+    """The same, their versions those of the text and of all that is played."""
+    if not recordings:
+        return plans
+    digests = {name: hashlib.sha256(audio).digest() for name, audio in recordings.items()}
+    heard = [_with_sound(plan, digests) for plan in plans.plans]
+    return replace(plans, plans=tuple(heard), version=_version(plans.version, digests))
+
+
+def _with_sound(plan: Plan, digests: Mapping[str, bytes]) -> Plan:
+    named = {name: digests[name] for _, name in files(plan.dialplan)}
+    return replace(plan, version=_version(plan.version, named)) if named else plan
+
+
+def _version(text: str, digests: Mapping[str, bytes]) -> str:
+    parts = (name.encode() + b"\0" + digest for name, digest in sorted(digests.items()))
+    return hashlib.sha256(text.encode() + b"\0".join(parts)).hexdigest()[:12]
 
 
 def _functions(plan: Plan) -> Iterator[Finding]:

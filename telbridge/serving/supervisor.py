@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import structlog
 
+from telbridge import __version__
 from telbridge.config import ConfigErrors, Settings
+from telbridge.ops import catalogue
 from telbridge.serving.admin import Admin
 from telbridge.serving.children import Child, ChildFailed
 from telbridge.serving.dialplans import uses_local_agent
+from telbridge.serving.figures import Figures, Own
 from telbridge.serving.messages import WorkerStart
 
 log = structlog.get_logger()
@@ -29,15 +34,22 @@ class Supervisor:
     def __init__(self, settings: Settings, on_ready: Callable[[Mapping[str, Any]], None]) -> None:
         self._settings, self._on_ready = settings, on_ready
         self._stop = asyncio.Event()
+        self._last_good: Path | None = None
+        """What a worker leaves for the one that takes its place; gone with the supervisor."""
         self._local = settings.call.agent == "local"
         """The embedded agent runs; the dialplans may want it, too."""
         self._agent_port = settings.local_agent.port
         self._agent_ready = asyncio.Event()
         self._agent = Child("agent", self._agent_arguments)
+        self._figures = Figures()
         self._worker = Child(
-            "worker", lambda: ["-m", "telbridge.serving.worker"], first_line=self._worker_start
+            "worker",
+            lambda: ["-m", "telbridge.serving.worker"],
+            first_line=self._worker_start,
+            on_death=self._figures.forget,
+            environ=self._figures.environ,
         )
-        self._admin = Admin(settings.admin, self._not_ready)
+        self._admin = Admin(settings.admin, self._not_ready, [self._figures.page(self._own_figures)])
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT; a second signal ends live calls at once. SIGHUP has the dialplans read
@@ -46,8 +58,11 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup, sys.stderr.isatty())
+        kept = TemporaryDirectory(prefix="telbridge-", ignore_cleanup_errors=True)
+        self._last_good = Path(kept.name)
         try:
             self._local = await asyncio.to_thread(uses_local_agent, self._settings)
+            self._figures.open()
             await self._start_admin()
             await self._start()
             self._on_ready(self._worker.ready)
@@ -55,6 +70,7 @@ class Supervisor:
             log.info("draining", limit_s=self._settings.serve.drain_s)
         finally:
             await self._end(loop)
+            kept.cleanup()
 
     def stop(self) -> None:
         """As a SIGTERM does."""
@@ -81,6 +97,7 @@ class Supervisor:
         hurried.cancel()
         await self._agent.stop(AGENT_STOP_S)
         await self._admin.stop()
+        self._figures.close()
 
     def _agent_arguments(self) -> list[str]:
         """A restarted agent takes the port it had, so that the workers still find it."""
@@ -106,6 +123,14 @@ class Supervisor:
         kept = [self._worker, self._agent] if self._local else [self._worker]
         return [f"{child.name} is not ready" for child in kept if not child.is_ready]
 
+    def _own_figures(self) -> Iterator[Own]:
+        """What the workers cannot tell of themselves."""
+        yield catalogue.WORKERS, (), float(self._worker.is_ready)
+        yield catalogue.DRAINING, (), float(self._stop.is_set())
+        yield catalogue.BUILD, (__version__,), 1.0
+        for child in (self._worker, self._agent):
+            yield catalogue.CHILD_RESTARTS, (child.name,), float(child.restarts)
+
     async def _start(self) -> None:
         """Both children at once: most of their start is the loading of modules."""
         try:
@@ -129,4 +154,5 @@ class Supervisor:
         if self._local:
             await self._agent_ready.wait()
             agent_port = self._agent_port
-        return WorkerStart(settings=self._settings, agent_port=agent_port).model_dump_json(exclude_unset=True)
+        start = WorkerStart(settings=self._settings, agent_port=agent_port, last_good=self._last_good)
+        return start.model_dump_json(exclude_unset=True)

@@ -13,6 +13,7 @@ import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -25,19 +26,26 @@ from telbridge.audio.wav import load_wav
 from telbridge.call.call import Call, CallPlan
 from telbridge.call.director import Script
 from telbridge.call.events import CallFacts
+from telbridge.call.observer import Observer
 from telbridge.call.ports import Leg
 from telbridge.config import ConfigError, ConfigErrors, Settings
+from telbridge.dialplan.counting import bounds_of
 from telbridge.dialplan.facts import Facts
+from telbridge.dialplan.plan import Plan
 from telbridge.legs.sip.endpoint import SipEndpoint
 from telbridge.legs.sip.library import SipUnavailable
+from telbridge.legs.streams.leg import StreamLeg
 from telbridge.ops import logging
 from telbridge.ops.callers import Callers
+from telbridge.ops.metrics import CallMetrics, Metrics
 from telbridge.ops.records import RecordFile, record_of
 from telbridge.serving.apology import apology_path, filler_path
 from telbridge.serving.dialplans import Chosen, Dialplans, is_built_in
 from telbridge.serving.ingress import Ingress
+from telbridge.serving.last_good import LastGood
 from telbridge.serving.messages import WorkerStart
 from telbridge.serving.outside import World, in_format
+from telbridge.serving.pulse import Pulse, refused_by_sip, refused_streams
 from telbridge.serving.sessions import Sessions
 from telbridge.sessions.connection import make_http_session
 
@@ -55,7 +63,10 @@ class Worker:
     def __init__(self, start: WorkerStart) -> None:
         settings = start.settings
         self._settings = settings
-        self.dialplans = Dialplans(settings, local_runs=start.agent_port is not None)
+        last_good = None if start.last_good is None else LastGood(start.last_good)
+        local_runs = start.agent_port is not None
+        self.dialplans = Dialplans(settings, local_runs=local_runs, last_good=last_good)
+        self._metrics = Metrics()
         self._sessions = Sessions(settings, start.agent_port, self.dialplans.agents)
         self._world = World(settings.local_agent)
         self._records = RecordFile(settings.records.file())
@@ -77,6 +88,10 @@ class Worker:
             endpoint = SipEndpoint(self._settings.sip, self._on_call, log=log)
             ingress = Ingress(self._settings, self._on_call, log)
             endpoint.start()
+            pulse = Pulse(
+                self._metrics,
+                lambda: chain(refused_by_sip(endpoint.counters), refused_streams(ingress.no_room)),
+            )
             background = [
                 asyncio.create_task(self._sessions.keep_secrets_fresh()),
                 asyncio.create_task(self.dialplans.watch()),
@@ -93,6 +108,7 @@ class Worker:
                 log.info("worker_draining", calls=len(self._calls))
                 await self._drain(hurry)
             finally:
+                pulse.stop()
                 for task in background:
                     task.cancel()
                 await ingress.stop()
@@ -116,20 +132,32 @@ class Worker:
         facts = leg.facts
         call_log = log.bind(call_id=facts.call_id)
         call_log.info("call_arrived", ingress=facts.ingress, codec=str(facts.wire_format))
+        self._metrics.offered(facts.ingress, facts.trunk)
+        observer: CallMetrics | None = None
         try:
             known = _facts(facts, self._callers.before(facts.caller))
             chosen = self.dialplans.plan_for(known, known.started_at)
             if chosen is None:
                 call_log.warning("no_dialplan", remedy="write one without [match]; see `telbridge route`")
+                self._metrics.rejected(facts.ingress, "no_dialplan")
                 leg.reject(NOT_FOUND)
                 return
-            call = self._call(leg, chosen, known, call_log)
+            observer = self._observer(facts, chosen)
+            call = self._call(leg, chosen, known, observer, call_log)
             self._calls[facts.call_id] = call
             summary = await call.run()
+            observer.ended(summary)
+            if isinstance(leg, StreamLeg):
+                summary.carrier = await leg.told()
         except Exception:  # noqa: BLE001 - the wall between calls
             call_log.exception("call_bug")
             leg.hang_up()
+            if observer is not None:
+                observer.broke()
             return
+        finally:
+            if observer is not None:
+                observer.closed()
         if summary.answered_ms is not None:
             self._callers.called(facts.caller)
         record = record_of(summary, transcripts=self._settings.records.transcripts)
@@ -144,22 +172,30 @@ class Worker:
             rx_lost=summary.quality.rx_lost if summary.quality else None,
         )
 
-    def _call(self, leg: Leg, chosen: Chosen, known: Facts, call_log: Any) -> Call:
+    def _observer(self, facts: CallFacts, chosen: Chosen) -> CallMetrics:
+        plan = chosen.plan
+        return self._metrics.call(facts, plan.name, self._agent_of(plan), bounds_of(plan.dialplan))
+
+    def _agent_of(self, plan: Plan) -> str:
+        """The one that a call begins with."""
+        return plan.sessions[""].agent or self._sessions.default
+
+    def _call(self, leg: Leg, chosen: Chosen, known: Facts, observer: Observer, call_log: Any) -> Call:
         """A call with all that belongs to it."""
         assert self._http is not None
         plan = chosen.plan
         call_log.info("dialplan", name=plan.name, version=plan.version)
-        agent = plan.sessions[""].agent or self._sessions.default
         words, said = self._words, self._settings.call.model_fields_set
         return Call(
             leg,
             self._sessions.of_call(leg.facts, self._http, call_log),
             CallPlan(
-                Script(plan, known, agent),
+                Script(plan, known, self._agent_of(plan)),
                 greeting_is_default=is_built_in(plan) and "greeting" not in said,
                 apology=in_format(words.apology, leg.format),
                 filler=in_format(words.filler, leg.format),
                 reply_timeout_s=self._settings.call.reply_timeout_s,
+                observer=observer,
             ),
             self._world.for_call(chosen.recordings, leg.format),
             clock=time.monotonic_ns,

@@ -121,6 +121,10 @@ class AgentConnection:
         return int(self._protocol.uplink_format.ms_in(octets))
 
     @property
+    def connected_ns(self) -> int | None:
+        return self._link.connected_ns
+
+    @property
     def said(self) -> Sequence[Said]:
         return [said for _, said in self._said]
 
@@ -309,6 +313,10 @@ class AgentConnection:
 
     def _tell(self, event: AgentEvent) -> None:
         assert self._on_event is not None
+        if type(event) is AgentAudio and not self._renewal.begins(event.reply):
+            # The way of every frame: nothing else is to be done with it.
+            self._on_event(self._numbered(event) if self._replies_from else event)
+            return
         self._renewal.heed(event, self._clock())
         self._mind_renewal()
         match event:

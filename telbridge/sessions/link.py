@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,23 +16,20 @@ from telbridge.call.events import AgentError, AgentEvent, Ending, SessionEnd, Se
 from telbridge.sessions.base import AgentProtocol, ConnectRequest, HttpRequest
 from telbridge.sessions.pacing import EVERYBODY
 from telbridge.sessions.websocket import UPLINK_MAX_MS, AgentSocket, Outgoing
+from telbridge.sockets.incoming import DATA, MESSAGES_A_TURN, Incoming
 
 BEAT_S: Final = 5.0
 _PING_AT_BEAT: Final = 2
 _LOST_AT_BEAT: Final = 4
 """Beats in a row in which nothing came from the peer: from the second on it is pinged, at the fourth it is
 gone (15 to 20 s of silence). A working agent is never silent that long: it answers pings."""
-MESSAGES_A_TURN: Final = 8
-"""A burst lies in the reader's buffer, and taking from it never waits: the other calls' tick must get its
-turn in between."""
 MESSAGE_MAX_OCTETS: Final = 16 << 20
 ANSWER_MAX_OCTETS: Final = 1 << 20
 """Of an HTTP answer; a token or a description of a session is a few kilobytes."""
 WAIT_MAX_S: Final = 10.0
 """A server may tell us to come back later, but the caller hears it ringing."""
 
-_DATA: Final = (WSMsgType.TEXT, WSMsgType.BINARY)
-_ALIVE: Final = (*_DATA, WSMsgType.PING, WSMsgType.PONG)
+_ALIVE: Final = (*DATA, WSMsgType.PING, WSMsgType.PONG)
 RENEWED: Final = SessionEnd(Ending.AGENT_LOST, "renewed before its longest time", may_reconnect=True)
 CLOSED_BY_US: Final = SessionEnd(Ending.AGENT_HUNG_UP, "closed by us")
 
@@ -57,6 +53,9 @@ class Patience:
 class Link:
     """`run` once. Neither words, audio nor keys are ever logged here."""
 
+    connected_ns: int | None = None
+    """When the WebSocket was open."""
+
     def __init__(
         self,
         protocol: AgentProtocol,
@@ -77,6 +76,7 @@ class Link:
         self._end: SessionEnd | None = None
         self._by_us = False
         self._deadline: asyncio.Timeout | None = None
+        self._incoming: Incoming | None = None
         self._reading = asyncio.Event()
         self._reading.set()
         self._heartbeat: asyncio.TimerHandle | None = None
@@ -84,6 +84,7 @@ class Link:
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_ns: int | None = None
         self._bug: Exception | None = None
+        self._close_code: int = _NORMAL
         self.ready = False
         """SessionReady came."""
 
@@ -107,9 +108,13 @@ class Link:
 
     def pause_reading(self) -> None:
         self._reading.clear()
+        if self._incoming is not None:
+            self._incoming.hold(True)
 
     def resume_reading(self) -> None:
         self._reading.set()
+        if self._incoming is not None:
+            self._incoming.hold(False)
 
     def close(self) -> None:
         """`run` then returns AGENT_HUNG_UP with the detail "closed by us"."""
@@ -132,7 +137,8 @@ class Link:
             opened = await self._open()
             if not isinstance(opened, AgentSocket):
                 return opened
-            self._log.debug("session_connected", connect_ms=(self._clock() - started_ns) // 1_000_000)
+            self.connected_ns = self._clock()
+            self._log.debug("session_connected", connect_ms=(self.connected_ns - started_ns) // 1_000_000)
             return await self._converse(opened)
         finally:
             self._finish(SessionEnd(Ending.INTERNAL_ERROR))  # Unless it has ended: no more of it is asked.
@@ -222,7 +228,10 @@ class Link:
             async with deadline:
                 self._protocol.connected(now_ns=self._clock())
                 self.write()
-                return await self._pump(websocket)
+                incoming = websocket.listen(self._take_now, max_octets=MESSAGE_MAX_OCTETS)
+                self._incoming = incoming
+                incoming.hold(not self._reading.is_set())
+                return await self._pump(incoming)
         except TimeoutError:
             if not deadline.expired():
                 raise  # Not ours: a bug's.
@@ -234,26 +243,35 @@ class Link:
         finally:
             self._deadline = None
 
-    async def _pump(self, websocket: AgentSocket) -> SessionEnd:
-        for number in itertools.count(1):
-            if self._end is not None:
-                break
-            message = await websocket.receive()
-            if number % MESSAGES_A_TURN == 0:
-                await asyncio.sleep(0)
+    async def _pump(self, incoming: Incoming) -> SessionEnd:
+        """All that does not go straight to `_take_now`."""
+        taken = 0
+        while self._end is None:
+            await incoming.arrival()
+            await self._reading.wait()
+            message = incoming.take()
             self._silent_beats = 0
-            if not self._reading.is_set():
-                await self._reading.wait()
-            if message.type in _DATA:
+            if message.type in DATA:
                 self._take(message.data)
             elif message.type is WSMsgType.PING:
                 self._pong(message.data)
             elif message.type is not WSMsgType.PONG:
                 return self._judge(message)
+            taken += 1
+            if taken % MESSAGES_A_TURN == 0:
+                await asyncio.sleep(0)
         if self._bug is not None:
             raise self._bug
-        assert self._end is not None
         return self._end
+
+    def _take_now(self, data: str | bytes) -> None:
+        """From the connection itself: a bug must not go back there."""
+        self._silent_beats = 0
+        if self._end is None:
+            try:
+                self._take(data)
+            except Exception as bug:  # noqa: BLE001 - it comes out of `run`, like one met in the pump
+                self._fail(bug)
 
     def _take(self, data: str | bytes) -> None:
         self._tell(self._protocol.receive(data, now_ns=self._clock()))
@@ -282,7 +300,8 @@ class Link:
         only a close frame's own code counts."""
         if message.type is WSMsgType.CLOSE:
             return self._protocol.closed(message.data or 1005, str(message.extra or ""))
-        if message.type is WSMsgType.ERROR and isinstance(message.data, Exception):
+        if message.type is WSMsgType.ERROR and isinstance(message.data, aiohttp.WebSocketError):
+            self._close_code = message.data.code
             return self._protocol.closed(None, _describe(message.data))
         return self._protocol.closed(None, "")
 
@@ -292,17 +311,20 @@ class Link:
         closing = self._end is not None
         if self._by_us and self._protocol.say_goodbye():
             self.write()
-            closing = not await self._left(websocket)
+            closing = not await self._left()
         self._stop_writing()
-        websocket.write(struct.pack("!H", _NORMAL), WSMsgType.CLOSE)
+        websocket.write(struct.pack("!H", self._close_code), WSMsgType.CLOSE)
         if closing and not (self._end is not None and self._end.may_reconnect):
-            await self._left(websocket)
+            await self._left()
 
-    async def _left(self, websocket: AgentSocket) -> bool:
+    async def _left(self) -> bool:
         """Wait for the peer's close frame; False if it took too long."""
+        if self._incoming is None:
+            return True
+        self._incoming.hold(False)
         try:
             async with asyncio.timeout(self._patience.close_s):
-                while (await websocket.receive()).type in _ALIVE:
+                while (await self._incoming.next()).type in _ALIVE:
                     pass
         except TimeoutError:
             self._log.debug("session_close_timeout")
@@ -317,6 +339,10 @@ class Link:
             self._end = end
             if self._deadline is not None and not self._deadline.expired():
                 self._deadline.reschedule(asyncio.get_running_loop().time())
+
+    def _fail(self, bug: Exception) -> None:
+        self._bug = bug
+        self._finish(SessionEnd(Ending.INTERNAL_ERROR, type(bug).__name__))
 
     def _on_stuck(self) -> None:
         self._finish(self._protocol.closed(None, "the API takes no more data"))
@@ -339,8 +365,7 @@ class Link:
         try:
             self._tell(self._protocol.time_passed(now_ns=self._clock()))
         except Exception as bug:  # noqa: BLE001 - it comes out of `run`, like one met while reading
-            self._bug = bug
-            self._finish(SessionEnd(Ending.INTERNAL_ERROR, type(bug).__name__))
+            self._fail(bug)
 
     def _stop_alarm(self) -> None:
         if self._alarm is not None:

@@ -33,6 +33,10 @@ class Renewal:
         self._tools: set[str] = set()
         self._caller_speaks = False
 
+    def begins(self, reply: ReplyId) -> bool:
+        """Whether audio of this reply would be the first; more of it is no news to `heed`."""
+        return reply not in self._replies
+
     def heed(self, event: AgentEvent, now_ns: int) -> None:
         """Whatever the session tells the call."""
         match event:

@@ -1,10 +1,11 @@
-"""A client WebSocket that can be written without awaiting, and the writer that never lets it fall behind.
+"""A client WebSocket that is read without a task's turn for each message and written without awaiting, and
+the writer that never lets it fall behind.
 
-aiohttp's `send_frame` is a coroutine, yet without compression it hands the whole frame to the transport
-before anything that could wait (aiohttp 3.14.5, `_websocket/writer.py`); what may follow is a wait
-for a full transport. We look at the transport ourselves before each write, lift its mark so that this wait
-never begins, and step the coroutine through by hand: no task and no await a frame, and no cancellation
-can leave half a frame on the wire.
+aiohttp makes the connection; then its octets come to us (`Incoming`). For writing, aiohttp's `send_frame` is
+a coroutine, yet without compression it hands the whole frame to the transport before anything that could wait
+(aiohttp 3.14.5, `_websocket/writer.py`); what may follow is a wait for a full transport. We look at the
+transport ourselves before each write, lift its mark so that this wait never begins, and step the coroutine
+through by hand: no task and no await a frame, and no cancellation can leave half a frame on the wire.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Any, Final
 
 import aiohttp
 from aiohttp import WSMsgType
+
+from telbridge.sockets.incoming import Incoming
 
 UPLINK_MAX_MS: Final = 400
 """Older speech would answer a question already past."""
@@ -57,15 +60,29 @@ class AgentSocket(aiohttp.ClientWebSocketResponse[Any]):
         if connection is None or connection.transport is None:
             raise aiohttp.ClientConnectionResetError("connection lost during the handshake")
         self._agent_response = response
+        # What came right behind the handshake, before aiohttp's own reader is given it (aiohttp 3.14.5,
+        # `ClientSession._ws_connect`); a test holds this.
+        below: Any = connection.protocol
+        self._agent_early: bytes = below._tail
+        below._tail = b""
+        self._agent_protocol = below
         self._agent_transport: asyncio.Transport = connection.transport
         self._agent_transport.set_write_buffer_limits(high=_NO_MARK)
         tcp = self._agent_transport.get_extra_info("socket")
         self._agent_fd: int | None = tcp.fileno() if sys.platform == "linux" and tcp is not None else None
 
+    def listen(self, on_data: Callable[[str | bytes], None], *, max_octets: int) -> Incoming:
+        """Read from now on. To be called once, before anything is awaited after the handshake."""
+        incoming = Incoming(self._agent_transport, max_octets=max_octets)
+        incoming.on_data = on_data
+        self._agent_protocol.set_parser(incoming, incoming)
+        incoming.feed_data(self._agent_early)
+        return incoming
+
     @property
     def is_buffering(self) -> bool:
         """Whether the kernel has not yet taken what was written. False on a closed connection."""
-        return not self._agent_transport.is_closing() and self._agent_transport.get_write_buffer_size() > 0
+        return self._agent_transport.get_write_buffer_size() > 0 and not self._agent_transport.is_closing()
 
     @property
     def is_behind(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import orjson
 
 
 class Malformed(Exception):
@@ -12,8 +12,8 @@ class Malformed(Exception):
 def parse(message: str | bytes) -> dict[str, object]:
     """One JSON object; Malformed for anything else."""
     try:
-        fields: object = json.loads(message)
-    except (ValueError, RecursionError) as fault:
+        fields: object = orjson.loads(message)
+    except ValueError as fault:
         raise Malformed(f"not JSON ({type(fault).__name__}, {len(message)} long)") from None
     if not isinstance(fields, dict):
         raise Malformed(f"JSON but no object: {type(fields).__name__}")

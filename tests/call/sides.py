@@ -133,6 +133,7 @@ class HandSession:
         self.reading = True
         self.closed = False
         self.uplink_dropped_ms = 0
+        self.connected_ns: int | None = None
         self.said: list[Said] = []
         self.says_exactly = True
         self.refuses = ""

@@ -20,6 +20,7 @@ from telbridge.caller.softphone import Softphone
 from telbridge.serving.apology import filler_path
 from tests.e2e.bridge import Bridge, serving
 from tests.e2e.heard import LOUD, Samples, contains, heard, longest_quiet_ms, loud_ms, tones_hz
+from tests.e2e.metrics_page import scraped
 
 ECHO = {"local_agent": {"brain": "echo"}, "call": {"greeting": '""'}}
 
@@ -214,12 +215,41 @@ async def test_when_the_agent_process_dies_the_call_goes_on_with_the_next_one(
     assert loud_ms(samples[before:]) == pytest.approx(500, abs=60), "the agent does not hear the caller"
 
 
-async def test_a_worker_that_dies_is_replaced(any_pjsua2: str, tmp_path: Path) -> None:
+async def test_a_worker_that_dies_is_replaced_even_while_the_dialplans_are_broken(
+    any_pjsua2: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "dialplans"
+    folder.mkdir()
+    (folder / "line.toml").write_text('greeting = ""\non.answered = { tag = "good" }', "utf-8")
+    settings = {**ECHO, "dialplans": {"folder": str(folder)}}
+    async with serving(any_pjsua2, tmp_path, settings) as bridge, Softphone("127.0.0.1") as phone:
+        (folder / "line.toml").write_text("greeting = ", "utf-8")
+        _kill_child(bridge, "telbridge.serving.worker")
+        await bridge.until_logged("child_restarted", child="worker")
+        assert bridge.logged("dialplans_kept")
+        call = await phone.call(bridge.uri)
+        await call.wait_answered(10)
+        await call.hang_up()
+        (record,) = await bridge.records(1)
+    assert record["tags"] == ["good"]
+
+
+async def test_a_worker_that_dies_is_replaced_and_what_it_counted_stays(
+    any_pjsua2: str, tmp_path: Path
+) -> None:
     async with serving(any_pjsua2, tmp_path, ECHO) as bridge, Softphone("127.0.0.1") as phone:
+        lost = await phone.call(bridge.uri)
+        await lost.wait_answered(10)
+        await bridge.until_logged("answered")
         _kill_child(bridge, "telbridge.serving.worker")
         await bridge.until_logged("child_restarted", child="worker")
         call = await phone.call(bridge.uri)
         await call.wait_answered(10)
+        await bridge.until_logged("answered", count=2)
+        page = await scraped(bridge.admin)
+    assert page.value("child_restarts_total", process="worker") == 1
+    assert page.value("calls_answered_total") == 2
+    assert page.value("calls_live") == 1
 
 
 def _kill_child(bridge: Bridge, module: str) -> None:

@@ -66,14 +66,20 @@ def noise(seconds: float) -> bytes:
 
 @asynccontextmanager
 async def talking_to(
-    provider: str, pjsua2: str, folder: Path, script: str, **call: Any
+    provider: str,
+    pjsua2: str,
+    folder: Path,
+    script: str,
+    more: Mapping[str, Mapping[str, Any]] | None = None,
+    **call: Any,
 ) -> AsyncIterator[Bridge]:
+    """`more`: other sections of the settings."""
     file, port = folder / "script.toml", free_port()
     file.write_text(script, "utf-8")
     section = {
         key: value.format(port=port) if key == "url" else value for key, value in SECTIONS[provider].items()
     }
-    settings = {"call": {"agent": provider, **call}, provider: section}
+    settings = {"call": {"agent": provider, **call}, provider: section, **(more or {})}
     agent = AgentSettings(brain="script", script=file, port=port)
     async with serve(agent), serving(pjsua2, folder, settings) as bridge:
         yield bridge

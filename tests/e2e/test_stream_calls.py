@@ -19,13 +19,16 @@ from telbridge.audio.formats import PCM_8K
 from telbridge.audio.g711 import ulaw_to_pcm16
 from telbridge.audio.wav import load_wav, write_wav
 from telbridge.caller.streams.call import StreamCall
+from telbridge.caller.streams.line import DialEnd
 from telbridge.caller.streams.phone import TEST_ACCOUNT, StreamPhone
+from telbridge.caller.streams.twiml import Dial
 from telbridge.caller.streams.webhook import Account, Refusal
 from telbridge.serving.apology import apology_path
 from tests.e2e.bridge import Bridge, free_port, serving
 from tests.e2e.heard import Samples, contains, tones_hz
 from tests.e2e.test_providers import ANSWER_HZ, CONVERSATION, GOODBYE_HZ, GREETING_HZ, noise, talking_to
 
+DESK = "+15005550010"
 TOKEN = "0123456789abcdef0123456789abcdef"
 ECHO: dict[str, Any] = {"local_agent": {"brain": "echo"}, "call": {"greeting": '""'}}
 
@@ -188,3 +191,50 @@ async def _command(*arguments: str) -> tuple[int, str]:
     output, _ = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode is not None
     return process.returncode, output.decode()
+
+
+SENT_ON = f"""
+[[step]]
+on = "request"
+reply = {{ tone_hz = {ANSWER_HZ}, ms = 600, words = "Nobody is there." }}
+"""
+
+
+async def test_a_caller_whom_nobody_takes_comes_back_to_the_same_agent(
+    any_pjsua2: str, tmp_path: Path
+) -> None:
+    """Sent on by a key, brought back and spoken to, sent on to somebody who is there; one record."""
+    folder = tmp_path / "dialplans"
+    folder.mkdir()
+    dialplan = f"""
+        keys.0 = {{ transfer = "{DESK}" }}
+        on.transfer_failed = [{{ tag = "failed {{{{ cause }}}}" }}, {{ reply = "Say that nobody is there." }}]
+    """
+    (folder / "desk.toml").write_text(dialplan, "utf-8")
+    ends = iter((DialEnd("busy"), DialEnd("answered", talk_s=0.5)))
+
+    async def on_dial(_: Dial) -> DialEnd:
+        return next(ends)
+
+    settings = {"dialplans": {"folder": str(folder)}}
+    async with (
+        talking_to("openai_realtime", any_pjsua2, tmp_path, SENT_ON, settings) as bridge,
+        StreamPhone(account=Account(TEST_ACCOUNT, TOKEN), on_dial=on_dial) as one,
+    ):
+        call = await one.call(bridge.twilio)
+        await bridge.until_logged("answered")
+        await call.dtmf("0")
+        line = one.line(call)
+        assert line is not None
+        again = await asyncio.wait_for(line.stream(2), 15)
+        assert again is not None
+        await again.play(bytes(16 * 1000))
+        await again.dtmf("0")
+        (record,) = await bridge.records(1)
+        await asyncio.wait_for(line.wait_over(), 15)
+    assert tones_hz(heard(again)).count(ANSWER_HZ) * 50 >= 550, "the agent was not heard again"
+    assert record["ending"] == "transferred"
+    assert record["tags"] == ["failed 486"]
+    assert record["carrier"]["DialCallStatus"] == "busy", record["carrier"]
+    assert line.log[-4:] == [f"dial {DESK}", "dial ended: answered", "hangup", "over"]
+    assert call.facts.complaints == again.facts.complaints == []

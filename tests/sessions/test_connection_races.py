@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import json
 import time
 
 import structlog
 from aiohttp import web
+from aiohttp.http import WS_KEY
 
 from telbridge.audio.formats import PCMU_8K
 from telbridge.call.events import (
@@ -28,6 +31,7 @@ from telbridge.sessions.link import fetch
 from telbridge.sessions.openai.protocol import OpenAIRealtime
 from telbridge.sessions.openai.settings import OpenAISettings
 from tests.sessions.ws_bed import NOW, a_protocol
+from tests.sockets.test_frames import frame
 
 
 async def test_an_answer_that_comes_in_two_pieces_is_read_whole(http):
@@ -198,3 +202,28 @@ async def test_getting_a_session_back_is_bounded_as_a_whole(server, dial, monkey
     end = await call.end()
     assert end.ending is Ending.AGENT_LOST
     assert time.monotonic() - began < 1.5
+
+
+async def test_what_comes_right_behind_the_handshake_is_read(dial):
+    """In one packet with it, the last message cut: nothing may be lost between aiohttp's reader and ours."""
+    created = frame(1, json.dumps({"type": "session.created", "session": {}}).encode())
+    updated = frame(1, json.dumps({"type": "session.updated", "session": {}}).encode())
+
+    async def serve(reader, writer):
+        request = await reader.readuntil(b"\r\n\r\n")
+        key = next(line for line in request.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key"))
+        accept = base64.b64encode(hashlib.sha1(key.split()[1] + WS_KEY).digest())
+        head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        writer.write(head + b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n" + created + updated[:7])
+        await reader.read(1)  # session.update, so that session.created was read.
+        writer.write(updated[7:])
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        call = dial(f"ws://127.0.0.1:{port}/v1/realtime")
+        await call.until(SessionReady)
+        call.session.close()
+        await call.end()

@@ -121,8 +121,6 @@ class AudioSocketLink:
 class AudioSocketDialect:
     """Implements `telbridge.caller.streams.dialects.Dialect`."""
 
-    returns_cleared_marks: Final = False
-
     def __init__(self, uuid: str, rate_hz: int = 8_000) -> None:
         form = AudioFormat(Encoding.PCM16, rate_hz)
         self._uuid, self._kind = uuid, KINDS[rate_hz]
@@ -140,9 +138,12 @@ class AudioSocketDialect:
     def mark(self, name: str) -> Message:
         raise AssertionError("AudioSocket has no marks")
 
-    def stop(self) -> Message:
+    def cleared(self, marks: list[str]) -> list[Message]:
+        raise AssertionError("AudioSocket has no clear")
+
+    def stop(self) -> Message | None:
         """Asterisk only closes."""
-        return b""
+        return None
 
     def receive(self, message: Message) -> Order:
         """The channel driver drops audio of another rate than its own; anything else ends the call."""

@@ -15,7 +15,7 @@ from aiohttp import WSMsgType
 from telbridge.audio.formats import PCM_8K, PCMU_8K
 from telbridge.caller.rtp import DIGITS, FRAME_SAMPLES, Histogram, Packet
 from telbridge.caller.sender import Item, Played
-from telbridge.caller.streams.dialects import Audio, Clear, Dialect, Mark, Message, Told
+from telbridge.caller.streams.dialects import Audio, Clear, Dialect, Mark, Message, Pressed, Told
 from telbridge.caller.streams.player import Player
 
 DIGIT_GAP_MS: Final = 160
@@ -71,6 +71,8 @@ class StreamFacts:
     """Arrival of the first audio message."""
     messages: int = 0
     clears: list[Cleared] = field(default_factory=list)
+    pressed: str = ""
+    """Keys that the bridge pressed."""
     complaints: list[str] = field(default_factory=list)
     """Where the bridge broke the protocol."""
 
@@ -138,7 +140,8 @@ class StreamCall:
     async def hang_up(self) -> StreamEnded:
         """Say that it is over, and close. Safe twice."""
         if self.ended is None:
-            self._send(self._dialect.stop())
+            if (stop := self._dialect.stop()) is not None:
+                self._send(stop)
             self._end(StreamEnded("us", None, ""))
             await self._socket.close()
         await asyncio.wait([self._reader])
@@ -241,9 +244,11 @@ class StreamCall:
                 dropped = self.player.buffered
                 self.facts.clears.append(Cleared(time.monotonic_ns(), counters.played, dropped))
                 self._trace("<-", f"clear: {dropped // 8} ms thrown away")
-                for name in self.player.clear():
-                    if self._dialect.returns_cleared_marks:
-                        self._send(self._dialect.mark(name))
+                for answer in self._dialect.cleared(self.player.clear()):
+                    self._send(answer)
+            case Pressed(digits):
+                self.facts.pressed += digits
+                self._trace("<-", f"keys {digits}")
             case Told(what):
                 self._trace("<-", what)
             case _:
@@ -251,7 +256,7 @@ class StreamCall:
 
     def _send(self, message: Message) -> None:
         """Without awaiting: a telephone's clock does not wait for the network."""
-        if self._socket.closed or not message:
+        if self._socket.closed:
             return
         if isinstance(message, str):
             sending = self._socket.send_str(message)

@@ -36,8 +36,6 @@ def chan_websocket(url: str, variables: Mapping[str, str]) -> tuple[str, ChanWeb
 class ChanWebSocketDialect:
     """Implements `telbridge.caller.streams.dialects.Dialect`."""
 
-    returns_cleared_marks: Final = False
-
     def __init__(self, codec: str, variables: Mapping[str, str], *, is_json: bool) -> None:
         self._codec, self._form, self._json = codec, FORMATS[codec], is_json
         self._variables = variables
@@ -67,9 +65,13 @@ class ChanWebSocketDialect:
     def mark(self, name: str) -> Message:
         return self._event("MEDIA_MARK_PROCESSED", name, correlation_id=name)
 
-    def stop(self) -> Message:
+    def cleared(self, marks: list[str]) -> list[Message]:
+        """They vanish unanswered."""
+        return []
+
+    def stop(self) -> Message | None:
         """Asterisk only closes."""
-        return ""
+        return None
 
     def receive(self, message: Message) -> Order:
         if isinstance(message, bytes):

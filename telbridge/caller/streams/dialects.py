@@ -6,7 +6,7 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 Message = str | bytes
 
@@ -37,16 +37,18 @@ class Told:
     what: str
 
 
-Order = Audio | Mark | Clear | Told
+@dataclass(frozen=True, slots=True)
+class Pressed:
+    """Keys towards the caller."""
+
+    digits: str
+
+
+Order = Audio | Mark | Clear | Told | Pressed
 
 
 class Dialect(Protocol):
-    """One stream. `receive`: ValueError with a reason where the bridge breaks the protocol. A message of no
-    length is none: nothing is said."""
-
-    @property
-    def returns_cleared_marks(self) -> bool:
-        """Whether marks that a clear threw away come back."""
+    """One stream. `receive`: ValueError with a reason where the bridge breaks the protocol."""
 
     def opening(self) -> list[Message]: ...
 
@@ -58,15 +60,17 @@ class Dialect(Protocol):
     def mark(self, name: str) -> Message:
         """A mark comes back."""
 
-    def stop(self) -> Message: ...
+    def cleared(self, marks: list[str]) -> list[Message]:
+        """What is said to a clear that threw away these marks."""
+
+    def stop(self) -> Message | None:
+        """None: this carrier just closes."""
 
     def receive(self, message: Message) -> Order: ...
 
 
 class TwilioDialect:
     """Twilio Media Streams, bidirectional."""
-
-    returns_cleared_marks: Final = True
 
     def __init__(self, stream: str, call: str, account: str, parameters: Mapping[str, str]) -> None:
         self._stream, self._call, self._account, self._parameters = stream, call, account, parameters
@@ -100,6 +104,9 @@ class TwilioDialect:
     def mark(self, name: str) -> Message:
         return self._numbered("mark", mark={"name": name})
 
+    def cleared(self, marks: list[str]) -> list[Message]:
+        return [self.mark(name) for name in marks]
+
     def stop(self) -> Message:
         return self._numbered("stop", stop={"accountSid": self._account, "callSid": self._call})
 
@@ -127,8 +134,6 @@ class TwilioDialect:
 class GenericDialect:
     """The generic protocol of docs/media-streams.md, μ-law in binary messages."""
 
-    returns_cleared_marks: Final = True
-
     def __init__(self, call: str, parameters: Mapping[str, str]) -> None:
         self._call, self._parameters = call, parameters
 
@@ -146,6 +151,9 @@ class GenericDialect:
 
     def mark(self, name: str) -> Message:
         return _typed("mark", mark=name)
+
+    def cleared(self, marks: list[str]) -> list[Message]:
+        return [self.mark(name) for name in marks]
 
     def stop(self) -> Message:
         return _typed("stop")

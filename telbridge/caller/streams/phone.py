@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Final
@@ -15,14 +16,17 @@ import aiohttp
 from telbridge.caller.pacer import Pacer
 from telbridge.caller.streams.audiosocket import AudioSocketDialect, AudioSocketLink, Wanted, announce
 from telbridge.caller.streams.call import Link, OnTrace, StreamCall
+from telbridge.caller.streams.carriers import CarrierSide, Request, ask
+from telbridge.caller.streams.carriers import webhook_url as carrier_webhook_url
 from telbridge.caller.streams.chan_websocket import chan_websocket
 from telbridge.caller.streams.dialects import Dialect, GenericDialect, TwilioDialect
+from telbridge.caller.streams.line import DialEnd, TwilioLine
+from telbridge.caller.streams.twiml import Dial, Stream
 from telbridge.caller.streams.webhook import (
     Account,
     Refusal,
     new_sid,
     post,
-    read_twiml,
     sign,
     voice_form,
     webhook_url,
@@ -37,11 +41,25 @@ HANDSHAKE_S: Final = 10.0
 class StreamPhone:
     """Opened with `async with`; closing ends its calls."""
 
-    def __init__(self, *, account: Account | None = None, keep: bool = True, phases: int = 8) -> None:
+    def __init__(
+        self,
+        *,
+        account: Account | None = None,
+        sides: Mapping[str, CarrierSide] | None = None,
+        keep: bool = True,
+        phases: int = 8,
+        on_dial: Callable[[Dial], Awaitable[DialEnd]] | None = None,
+    ) -> None:
+        """`account`: Twilio's. `sides`: other carriers, by the name before `+ws://`. `on_dial`: what becomes
+        of those whom the bridge has dialled; by default they answer."""
+        self._on_dial = on_dial or _answers
+        self.sides = dict(sides or {})
         self.account = account or Account(TEST_ACCOUNT, "")
         self._keep, self._phases = keep, phases
         self._calls: set[StreamCall] = set()
+        self._lines: list[TwilioLine] = []
         self._webhooks: dict[StreamCall, tuple[str, dict[str, str]]] = {}
+        self._statuses: dict[StreamCall, Callable[[str], Request]] = {}
 
     async def __aenter__(self) -> StreamPhone:
         self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
@@ -51,6 +69,8 @@ class StreamPhone:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for line in self._lines:
+            await line.hang_up()
         for call in list(self._calls):
             await call.hang_up()
         self._pacer.close()
@@ -64,9 +84,9 @@ class StreamPhone:
         called: str = CALLED,
         on_trace: OnTrace | None = None,
     ) -> StreamCall:
-        """`twilio+ws://…` asks the webhook first, `audiosocket://…` and `asterisk-ws://…` do as Asterisk,
-        `ws://…` speaks the generic protocol. Refusal if the bridge does not take it, ValueError for another
-        scheme."""
+        """`twilio+ws://…` and other carriers ask the webhook first, `audiosocket://…` and `asterisk-ws://…`
+        do as Asterisk, `ws://…` speaks the generic protocol. Refusal if the bridge does not take it,
+        ValueError for another scheme."""
         if url.startswith("twilio+"):
             return await self._twilio(url, caller, called, on_trace)
         if url.startswith(("asterisk-ws:", "asterisk-wss:")):
@@ -74,6 +94,9 @@ class StreamPhone:
             return await self._open(address, {}, dialect, on_trace, protocols=("media",))
         if url.startswith("audiosocket:"):
             return await self._audiosocket(url, caller, called, on_trace)
+        name = url.partition("+")[0]
+        if name in self.sides:
+            return await self._carrier(name, url, caller, called, on_trace)
         if urlsplit(url).scheme not in ("ws", "wss"):
             raise ValueError(f"{url!r}: expected twilio+ws://HOST:PORT/twilio/stream or ws://HOST:PORT/…")
         generic = GenericDialect(new_sid("call-"), {"from": caller, "to": called})
@@ -84,27 +107,56 @@ class StreamPhone:
         voice, call_sid = webhook_url(url), new_sid("CA")
         trace(time.monotonic_ns(), "->", f"POST {urlsplit(voice).path}")
         form = voice_form(self.account, call_sid, caller, called)
-        twiml = read_twiml(await post(self._http, self.account, voice, form))
-        trace(time.monotonic_ns(), "<-", f"TwiML with {len(twiml.parameters)} parameters")
-        headers = {"X-Twilio-Signature": sign(self.account.token, twiml.url)}
-        dialect = TwilioDialect(new_sid("MZ"), call_sid, self.account.sid, twiml.parameters)
-        call = await self._open(twiml.url, headers, dialect, on_trace)
-        self._webhooks[call] = voice, form
+        twiml = await post(self._http, self.account, voice, form)
+
+        async def open_stream(stream: Stream, call_sid: str) -> StreamCall:
+            trace(time.monotonic_ns(), "<-", f"TwiML with {len(stream.parameters)} parameters")
+            headers = {"X-Twilio-Signature": sign(self.account.token, stream.url)}
+            dialect = TwilioDialect(new_sid("MZ"), call_sid, self.account.sid, stream.parameters)
+            call = await self._open(stream.url, headers, dialect, on_trace)
+            self._webhooks[call] = voice, form
+            return call
+
+        line = TwilioLine(self._http, self.account, form, open_stream, self._on_dial, on_trace)
+        self._lines.append(line)
+        return await line.start(twiml)
+
+    def line(self, call: StreamCall) -> TwilioLine | None:
+        """The call at Twilio that this stream belongs to; None for a stream of its own."""
+        return next((line for line in self._lines if call in line.streams), None)
+
+    async def _carrier(
+        self, name: str, url: str, caller: str, called: str, on_trace: OnTrace | None
+    ) -> StreamCall:
+        trace, side = on_trace or (lambda *_: None), self.sides[name]
+        voice, status = (carrier_webhook_url(url, name, what) for what in ("voice", "status"))
+        call_id = str(uuid.uuid4())
+        request = side.voice(voice, call_id, caller, called)
+        trace(time.monotonic_ns(), "->", f"{request.method} {urlsplit(voice).path}")
+        answer = await ask(self._http, request)
+        stream_url, dialect = side.connected(answer, call_id, caller, called)
+        trace(time.monotonic_ns(), "<-", f"answer of {len(answer)} characters")
+        call = await self._open(stream_url, {}, dialect, on_trace)
+        self._statuses[call] = lambda what: side.status(status, call_id, what)
         return call
 
     async def _audiosocket(self, url: str, caller: str, called: str, on_trace: OnTrace | None) -> StreamCall:
         wanted = Wanted.of(url)
-        uuid = wanted.uuid
+        call_uuid = wanted.uuid
         if wanted.announce:
-            uuid = await announce(self._http, wanted.announce, {"from": caller, "to": called})
+            call_uuid = await announce(self._http, wanted.announce, {"from": caller, "to": called})
         link = await AudioSocketLink.connect(wanted.host, wanted.port)
-        return self._begin(link, AudioSocketDialect(uuid, wanted.rate_hz), link.abort, on_trace)
+        return self._begin(link, AudioSocketDialect(call_uuid, wanted.rate_hz), link.abort, on_trace)
 
-    async def tell_status(self, call: StreamCall, status: str = "completed") -> None:
-        """The status callback, `/status` beside `/voice`. Refusal if it is not taken."""
+    async def tell_status(self, call: StreamCall, status: str = "completed", **news: str) -> None:
+        """The status callback, `/status` beside `/voice`, and what it tells besides. Refusal if it is not
+        taken."""
+        if call in self._statuses:
+            await ask(self._http, self._statuses[call](status))
+            return
         voice, form = self._webhooks[call]
         url = voice.removesuffix("voice") + "status"
-        await post(self._http, self.account, url, {**form, "CallStatus": status})
+        await post(self._http, self.account, url, {**form, "CallStatus": status, **news})
 
     async def _open(
         self,
@@ -136,6 +188,10 @@ class StreamPhone:
         self._calls.add(call)
         self._pacer.add(call)
         return call
+
+
+async def _answers(_dial: Dial) -> DialEnd:
+    return DialEnd()
 
 
 def _abort(socket: aiohttp.ClientWebSocketResponse[Any]) -> None:

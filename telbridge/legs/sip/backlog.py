@@ -28,18 +28,20 @@ class Backlog:
         self.surplus = 0
         """Frames that should be skipped, quiet ones."""
         self.skipped = 0
-        self._owed = self._owed_ticks = 0
+        self.owed = 0
+        """Ticks to be made up for."""
+        self._owed_ticks = 0
         self._ticks, self._least = 0, MAX_OWED
         self._quiet_peak = self._least_peak = QUIET_PEAK
 
     def tick(self, due: int, waiting: int) -> None:
         """`due`: ticks since the last one, more than 1 after a stall; `waiting`: frames before the read."""
         if due > 1:
-            self._owed, self._owed_ticks = min(self._owed + due - 1, MAX_OWED), OWED_TICKS
-        elif self._owed:
+            self.owed, self._owed_ticks = min(self.owed + due - 1, MAX_OWED), OWED_TICKS
+        elif self.owed:
             self._owed_ticks -= 1
             if not self._owed_ticks:
-                self._owed = 0
+                self.owed = 0
         self._least = min(self._least, waiting)
         self._ticks += 1
         if self._ticks >= WINDOW_TICKS:
@@ -48,9 +50,9 @@ class Backlog:
     def takes_another(self, waiting: int) -> bool:
         """After a stall the ticks that were missed are made up for, but only by what is there: reading an
         empty buffer would invent a frame, and the true one would come on top of it."""
-        if not self._owed or not waiting:
+        if not self.owed or not waiting:
             return False
-        self._owed -= 1
+        self.owed -= 1
         return True
 
     def skips(self, frame: memoryview) -> bool:

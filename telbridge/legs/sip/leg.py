@@ -183,7 +183,7 @@ class SipLeg:
         """The caller's next 20 ms go up; after a stall (`due` > 1) also what came meanwhile."""
         self._backlog.tick(due, self._port.waiting)
         self._hear(now_ns)
-        while self._backlog.takes_another(self._port.waiting):
+        while self._backlog.owed and self._backlog.takes_another(self._port.waiting):
             self._hear(now_ns)
         if self._state is not _State.TALKING:
             return
@@ -356,7 +356,7 @@ class SipLeg:
 
     def _watch_media(self, now_ns: int) -> None:
         """Hang up on a caller that vanished. On hold there may be no RTP; session timers watch over that."""
-        packets = self._quality.packets_heard(self._call) if self._port.live else None
+        packets = self._quality.packets_heard(self._call, now_ns) if self._port.live else None
         for event in self._watch.look(packets, held=self._held, now_ns=now_ns):
             self._emit(event)
         if self._watch.timed_out(now_ns):

@@ -197,5 +197,8 @@ class AudioSocketPeer:
     def clear(self) -> Message | None:
         return None
 
+    def key(self, digit: str) -> Message | None:
+        return None
+
     def goodbye(self, reason: str) -> Message | None:
         return framed(HANG_UP)

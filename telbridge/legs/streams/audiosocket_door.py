@@ -28,7 +28,7 @@ Admit = Callable[[Started, str], CallFacts]
 
 class AudioSocketDoor:
     """Lets connections in: a factory of protocols. `on_leg` starts the call, `on_gone` hears that its
-    connection is closed. `lets_in` is asked for the address of each, `admit` what call its UUID is: it raises
+    leg has ended. `lets_in` is asked for the address of each, `admit` what call its UUID is: it raises
     `Refused` for one that is none."""
 
     def __init__(
@@ -50,6 +50,11 @@ class AudioSocketDoor:
         self.waiting: set[_Connection] = set()
         self.connections: set[_Connection] = set()
         self.refused = 0
+
+    def forget(self, leg: StreamLeg) -> None:
+        """The leg has ended, whatever its connection still does."""
+        self.ticking.remove(leg)
+        self.on_gone(leg)
 
     def __call__(self) -> asyncio.Protocol:
         return _Connection(self)
@@ -116,8 +121,6 @@ class _Connection(asyncio.Protocol):
             # Closing while something of ours was unread, Asterisk resets the connection.
             hung_up = error is None or isinstance(error, ConnectionError)
             self._leg.gone("" if hung_up else "the connection was lost")
-            self._door.ticking.remove(self._leg)
-            self._door.on_gone(self._leg)
 
     # ------------------------------------------------------------ Wire
 
@@ -197,6 +200,7 @@ class _Connection(asyncio.Protocol):
                 log=door.log.bind(call_id=facts.call_id),
                 lead_ms=LEAD_MS,
                 media_timeout_s=door.terms.media_timeout_s,
+                on_over=door.forget,
             )
         )
         door.ticking.add(self._leg)

@@ -30,6 +30,7 @@ from telbridge.audio.formats import (
 from telbridge.legs.streams.payload import Malformed, json_object, text, texts, whole_samples
 from telbridge.legs.streams.peer import (
     DIGITS,
+    Complained,
     Fault,
     Flow,
     Happening,
@@ -137,6 +138,9 @@ class ChanWebSocketPeer:
     def clear(self) -> Message | None:
         return self._command("FLUSH_MEDIA")
 
+    def key(self, digit: str) -> Message | None:
+        return None
+
     def goodbye(self, reason: str) -> Message | None:
         return self._command("HANGUP")
 
@@ -171,7 +175,7 @@ def _happening(event: str, fields: Mapping[str, Any]) -> Happening:
         case "STATUS":
             return Flow(fields.get("queue_full") in (True, "true"))
         case "ERROR":
-            return Ignored(f"ERROR {text(fields, 'error_text', '')}"[:120])
+            return Complained(text(fields, "error_text", ""))
         case _:
             return Ignored(event[:40])
 

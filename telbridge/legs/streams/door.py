@@ -9,11 +9,12 @@ from typing import Any, Final
 
 from aiohttp import WSMessage, WSMsgType, web
 
-from telbridge.call.events import CallFacts
+from telbridge.call.events import CallFacts, Ending
 from telbridge.legs.streams.clock import StreamClock
 from telbridge.legs.streams.leg import POLICY, StreamLeg, StreamParts
-from telbridge.legs.streams.peer import MAX_MESSAGE_OCTETS, Fault, Ignored, Started, StreamPeer
-from telbridge.legs.streams.socket import BINARY, TEXT, StreamSocket, frame
+from telbridge.legs.streams.peer import Fault, Ignored, Started, StreamPeer
+from telbridge.legs.streams.socket import BINARY, TEXT, StreamSocket, StreamUpgrade, frame
+from telbridge.legs.streams.transfer import CallControl
 
 HELLO_MESSAGES: Final = 8
 """Before it says `Started`, a peer has little to say."""
@@ -35,7 +36,7 @@ class Terms:
 
 
 class Door:
-    """Lets streams in. `on_leg` starts the call, `on_gone` hears that its stream is closed."""
+    """Lets streams in. `on_leg` starts the call, `on_gone` hears that its leg has ended."""
 
     def __init__(
         self,
@@ -54,69 +55,72 @@ class Door:
         self,
         request: web.Request,
         peer: StreamPeer,
-        admit: Callable[[Started], CallFacts],
+        admit: Callable[[Started], CallFacts | StreamLeg],
         *,
+        control: CallControl | None = None,
         protocols: Sequence[str] = (),
     ) -> web.WebSocketResponse:
-        """From the upgrade to the end. `admit` says what call it is, or raises `Refused`. `protocols`:
+        """From the upgrade to the end. `admit` says what call it is, or which leg has been waiting for this
+        stream, or raises `Refused`. `control`: what a new leg can have done beside its stream. `protocols`:
         sub-protocols that the peer may ask for (RFC 6455 §1.9)."""
-        websocket = web.WebSocketResponse(
-            max_msg_size=MAX_MESSAGE_OCTETS,
-            compress=False,
-            timeout=1.0,
-            protocols=protocols,
-            # Who may be silent for long is pinged, to know that it is there.
-            heartbeat=None if peer.traits.sends_always else self._terms.media_timeout_s,
-        )
-        await websocket.prepare(request)
+        upgrade = StreamUpgrade(compress=False, protocols=protocols)
+        await upgrade.prepare(request)
         transport = request.transport
         if transport is None:
-            return websocket
-        socket = StreamSocket(websocket, transport)
+            return upgrade
+        socket = StreamSocket(transport, upgrade.incoming)
+        if not peer.traits.sends_always:
+            socket.ping_every(self._terms.media_timeout_s)
         try:
-            leg = await self._welcome(websocket, socket, peer, admit)
+            leg, is_new = await self._welcome(socket, peer, admit, control)
         except Refused as refusal:
             self.refused += 1
             self._log.warning("stream_refused", leg=peer.traits.name, why=str(refusal))
             socket.close(POLICY, str(refusal))
         else:
-            await self._converse(websocket, leg)
+            await self._converse(socket, leg, is_new=is_new)
         finally:
             await socket.finished()
-        return websocket
+        return upgrade
 
     async def _welcome(
         self,
-        websocket: web.WebSocketResponse,
         socket: StreamSocket,
         peer: StreamPeer,
-        admit: Callable[[Started], CallFacts],
-    ) -> StreamLeg:
-        started = await self._started(websocket, peer)
+        admit: Callable[[Started], CallFacts | StreamLeg],
+        control: CallControl | None,
+    ) -> tuple[StreamLeg, bool]:
+        """The leg, and whether it is a new one."""
+        started = await self._started(socket, peer)
         facts = admit(started)
         if (greeting := peer.greeting()) is not None:
             text = isinstance(greeting, str)
             message = greeting.encode() if isinstance(greeting, str) else greeting
             socket.write(frame(TEXT if text else BINARY, message))
-        return StreamLeg(
-            StreamParts(
-                facts=facts,
-                format=started.format,
-                peer=peer,
-                wire=socket,
-                clock=self._clock,
-                log=self._log.bind(call_id=facts.call_id),
-                lead_ms=self._terms.lead_ms,
-                media_timeout_s=self._terms.media_timeout_s,
-            )
+        if isinstance(facts, StreamLeg):
+            if not facts.resume(peer, socket, started.format):
+                raise Refused("nobody waits for this stream")
+            return facts, False
+        parts = StreamParts(
+            facts=facts,
+            format=started.format,
+            peer=peer,
+            wire=socket,
+            clock=self._clock,
+            log=self._log.bind(call_id=facts.call_id),
+            lead_ms=self._terms.lead_ms,
+            media_timeout_s=self._terms.media_timeout_s,
+            on_over=self._forget,
+            control=control,
         )
+        return StreamLeg(parts), True
 
-    async def _started(self, websocket: web.WebSocketResponse, peer: StreamPeer) -> Started:
+    async def _started(self, socket: StreamSocket, peer: StreamPeer) -> Started:
         limit_s = self._terms.start_timeout_s
         try:
             async with asyncio.timeout(limit_s):
                 for _ in range(HELLO_MESSAGES):
-                    message = await websocket.receive()
+                    message = await socket.receive()
                     if (ended := _ended(message)) is not None:
                         raise Refused(ended or "closed before it started")
                     happening = peer.receive(message.data)
@@ -130,20 +134,41 @@ class Door:
             raise Refused(f"no start within {limit_s:g} s") from None
         raise Refused("too many messages before the start")
 
-    async def _converse(self, websocket: web.WebSocketResponse, leg: StreamLeg) -> None:
-        self._ticking.add(leg)
+    async def _converse(self, socket: StreamSocket, leg: StreamLeg, *, is_new: bool) -> None:
+        """Until the leg has ended, or left this socket for a transfer."""
+
+        def hear(message: str | bytes) -> None:
+            try:
+                leg.receive(message, self._clock())
+            except Exception:  # noqa: BLE001 - the wall between calls
+                self._log.exception("stream_bug", where="receive", call_id=leg.facts.call_id)
+                leg.end(Ending.INTERNAL_ERROR)
+
         try:
-            self._on_leg(leg)
-            while not leg.over:
-                message = await websocket.receive()
+            if is_new:
+                self._ticking.add(leg)
+                self._on_leg(leg)
+            socket.listen(hear)
+            while leg.uses(socket):
+                message = await socket.receive()
+                if not leg.uses(socket):
+                    break
                 if (ended := _ended(message)) is None:
-                    leg.receive(message.data, self._clock())
+                    hear(message.data)
                 else:
                     leg.gone(ended)
         finally:
-            leg.gone("the connection was cut")
-            self._ticking.remove(leg)
-            self._on_gone(leg)
+            socket.listen(_unheard)
+            if leg.uses(socket):
+                leg.gone("the connection was cut")
+
+    def _forget(self, leg: StreamLeg) -> None:
+        self._ticking.remove(leg)
+        self._on_gone(leg)
+
+
+def _unheard(_message: str | bytes) -> None:
+    """What still comes over a socket that its leg has left."""
 
 
 def _ended(message: WSMessage) -> str | None:

@@ -129,6 +129,9 @@ class GenericPeer:
     def clear(self) -> Message | None:
         return _message("clear")
 
+    def key(self, digit: str) -> Message | None:
+        return None
+
     def goodbye(self, reason: str) -> Message | None:
         return _message("stop", reason=reason)
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from telbridge.audio.formats import AudioFormat
+from telbridge.legs.drift import Drift
 
 BURST_MS: Final = 10_000
 """After a stall of the network, so much may come at once."""
 MESSAGES_PER_S: Final = 200
 BURST_MESSAGES: Final = 2_000
+DRIFT_EVERY: Final = 10
+"""Messages between two looks at the peer's clock."""
+DRIFT_AFTER_S: Final = 60.0
 
 
 class Intake:
@@ -22,7 +26,14 @@ class Intake:
         self.messages = 0
         self.audio_messages = 0
         self.octets = 0
+        self.drift: Final = Drift(DRIFT_AFTER_S)
         self.last_ns = started_ns
+
+    def took(self, octets: int, now_ns: int) -> None:
+        """One message of audio."""
+        self.octets += octets
+        if self.audio_messages % DRIFT_EVERY == 0:
+            self.drift.note(round(self._format.ms_in(self.octets) * 1e6), now_ns)
 
     def silent_s(self, now_ns: int) -> float | None:
         """For how long nothing came, once that is too long."""

@@ -48,6 +48,7 @@ class Lead:
         """Of the present stretch of speech: by how much late marks have moved its end."""
         self._base_ns: int | None = None
         self._round_trip_ns: int | None = None
+        self._clear_sent_ns: int | None = None
         self._marks: deque[_Mark] = deque()
         self._numbers = 0
         self._marked_ns = 0
@@ -110,6 +111,18 @@ class Lead:
         self._marks.clear()
         return unplayed_ns
 
+    def clear_sent(self, now_ns: int) -> None:
+        """A clear is on its way."""
+        self._clear_sent_ns = now_ns
+
+    def clear_answered(self, now_ns: int) -> None:
+        """The peer has obeyed it, at once: the round trip, for peers that leave a mark before any audio
+        unanswered."""
+        if self._clear_sent_ns is None:
+            return
+        took_ns, self._clear_sent_ns = now_ns - self._clear_sent_ns, None
+        self._round_trip_ns = min(took_ns, self._round_trip_ns or took_ns)
+
     # ------------------------------------------------------------ what we know
 
     @property
@@ -124,6 +137,11 @@ class Lead:
     @property
     def round_trip_ms(self) -> float | None:
         return None if self._round_trip_ns is None else self._round_trip_ns / MS
+
+    @property
+    def late_ns(self) -> int:
+        """Of the present stretch of speech: it is heard so much later than it was sent."""
+        return self._folded_ns
 
     def unplayed(self, now_ns: int) -> int:
         """Of what was sent, so much has not been played when a message sent now arrives."""

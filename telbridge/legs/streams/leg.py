@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Final, Protocol, assert_never
@@ -12,7 +12,6 @@ from telbridge.audio.formats import AudioFormat
 from telbridge.call.events import (
     CallFacts,
     Dtmf,
-    DtmfFailed,
     Ending,
     LegAnswered,
     LegEnded,
@@ -22,9 +21,12 @@ from telbridge.call.events import (
 )
 from telbridge.call.ports import Media
 from telbridge.legs.streams.intake import Intake
+from telbridge.legs.streams.keys_out import KeysOut
 from telbridge.legs.streams.lead import Lead
 from telbridge.legs.streams.peer import (
     Answering,
+    Cleared,
+    Complained,
     Fault,
     Flow,
     Ignored,
@@ -36,11 +38,20 @@ from telbridge.legs.streams.peer import (
     StreamPeer,
 )
 from telbridge.legs.streams.socket import BINARY, TEXT
+from telbridge.legs.streams.transfer import CallControl, Transfer, Wish, destination
 
 FRAME_MS: Final = 20
 FRAME_NS: Final = FRAME_MS * 1_000_000
 PARTING_NS: Final = 1_000_000_000
 """On top of the lead: for what stands at the carrier to be played before we close."""
+STALLED_FRAMES: Final = 2
+"""Less is jitter."""
+PAUSE_NS: Final = 500_000_000
+"""Before a transfer, an agent that sends no more of its reply for so long is taken to have finished: some end
+it only with the answer to the tool call that asked for the transfer."""
+AWAY_NS: Final = 100_000_000
+"""Silence that the agent gets at a time after a stall, while its caller is with somebody else."""
+BAD_TARGET: Final = 400
 NORMAL, POLICY, BUG = 1000, 1008, 1011
 """Close codes (RFC 6455 §7.4.1)."""
 
@@ -72,6 +83,9 @@ class StreamParts:
     log: Any
     lead_ms: int
     media_timeout_s: float
+    on_over: Callable[[StreamLeg], None]
+    """The leg has ended, whatever its socket still does."""
+    control: CallControl | None = None
 
 
 class _State(Enum):
@@ -79,6 +93,8 @@ class _State(Enum):
     TALKING = auto()
     PARTING = auto()
     """We hung up; what stands at the carrier is still being played."""
+    AWAY = auto()
+    """A transfer: there is no stream, and the call goes on."""
     OVER = auto()
     """LegEnded is out."""
 
@@ -94,12 +110,14 @@ class StreamLeg:
         self.facts: CallFacts = parts.facts
         self._format, self._peer, self._wire = parts.format, parts.peer, parts.wire
         self._clock, self._log = parts.clock, parts.log
+        self._control, self._on_over = parts.control, parts.on_over
+        self._transfer = Transfer()
         self._loop = asyncio.get_running_loop()
         self._opcode = TEXT if parts.peer.audio_is_text else BINARY
         self._lead_ms = parts.lead_ms
         self._lead = Lead(parts.lead_ms, marks=parts.peer.answers_marks)
-        timeout_s = parts.media_timeout_s if parts.peer.traits.sends_always else None
-        self._intake = Intake(parts.format, parts.clock(), timeout_s)
+        self._media_timeout_s = parts.media_timeout_s if parts.peer.traits.sends_always else None
+        self._intake = Intake(parts.format, parts.clock(), self._media_timeout_s)
         self._state = _State.ARRIVED
         self._media: Media | None = None
         self._on_event: Callable[[LegEvent], None] | None = None
@@ -112,9 +130,16 @@ class StreamLeg:
         # Half a frame before it is dry, ticks being late by less: an unbroken stream.
         self._patience_ns = -FRAME_NS // 2 if parts.peer.wants_silence else FRAME_NS
         self._parting_until_ns = 0
-        self._sent_frames = 0
+        self._sent_frames = self._rx_messages = self._rx_lost = 0
+        """The last two: of streams before the present one."""
+        self._dry_frames = self._late_frames = 0
+        """Of silence inside speech, as far as the call knows: at a dry carrier, at one that plays late."""
+        self._all_marked = False
+        """Before a transfer: a mark stands behind the last words."""
+        self._silent_until_ns = 0
         self._next_check_ns = 0
         self._ending: tuple[Ending, str] = (Ending.AGENT_HUNG_UP, "")
+        self._keys = KeysOut(parts.peer.key, self._say, self._emit, parts.clock)
 
     # ---------------------------------------------------------------- call.ports.Leg
 
@@ -144,17 +169,32 @@ class StreamLeg:
             self._say(self._peer.answer())
         if self._peer.traits.answers_idle_mark:
             self._mark(now_ns)
+        elif self._peer.traits.answers_clear:
+            self._clear(now_ns)
         self._emit(LegAnswered(now_ns))
 
     def reject(self, status: int, *, retry_after_s: int | None = None) -> None:
         self.end(Ending.AGENT_HUNG_UP, f"refused with {status}")
 
     def transfer(self, target: str, *, timeout_s: float) -> None:
-        """Media streams have no message for it; the carrier's own means are not built yet."""
-        self._emit(TransferFailed(0, self._clock(), "a media stream cannot transfer"))
+        """By the carrier, once the stream is closed; the caller then hears the carrier, not us. Where nobody
+        takes the call, it comes back by another stream."""
+        now_ns = self._clock()
+        if self._control is None or self._state is not _State.TALKING:
+            why = "the call is not answered" if self._control else "streams of this peer cannot transfer"
+            self._emit(TransferFailed(0, now_ns, why))
+            return
+        try:
+            wish = Wish(destination(target), timeout_s)
+        except ValueError as error:
+            self._emit(TransferFailed(BAD_TARGET, now_ns, str(error)))
+            return
+        self._all_marked = False
+        self._transfer.begin(wish, now_ns)
 
     def send_dtmf(self, digits: str, *, tone_ms: int, gap_ms: int) -> None:
-        self._emit(DtmfFailed(self._clock(), "this carrier takes no keys"))
+        if self._state is not _State.OVER:
+            self._keys.send(digits, tone_ms=tone_ms, gap_ms=gap_ms)
 
     def hang_up(self) -> None:
         """After the last words: what the carrier holds is played first, within reason."""
@@ -175,29 +215,39 @@ class StreamLeg:
             return 0
         if not self._peer.traits.clears:
             return 0  # What has left will be heard.
-        self._say(self._peer.clear())
-        unplayed_ns = self._lead.cleared(self._clock()) - self._silent_ns
+        now_ns = self._clock()
+        self._clear(now_ns)
+        unplayed_ns = self._lead.cleared(now_ns) - self._silent_ns
         return max(0, unplayed_ns) // 1_000_000
 
     def quality(self) -> LegQuality | None:
         """TCP loses nothing; `rx_lost` is what the carrier says it threw away before."""
         return LegQuality(
             codec=str(self._format),
-            rx_packets=self._intake.audio_messages,
-            rx_lost=self._peer.lost,
+            rx_packets=self._rx_messages + self._intake.audio_messages,
+            rx_lost=self._rx_lost + self._peer.lost,
             rx_discarded=0,
             rx_jitter_ms=0.0,
             tx_packets=self._sent_frames,
             tx_lost=0,
             tx_jitter_ms=0.0,
             rtt_ms=self._lead.round_trip_ms,
+            drift_ppm=self._intake.drift.ppm,
         )
+
+    async def told(self) -> Mapping[str, str]:
+        """What the carrier told of the call beside its stream, by its own names; once the leg has ended."""
+        return {} if self._control is None else await self._control.told()
 
     # ---------------------------------------------------------------- for door and clock
 
     @property
     def over(self) -> bool:
         return self._state is _State.OVER
+
+    def uses(self, wire: Wire) -> bool:
+        """Whether this socket is the one that carries the call."""
+        return self._wire is wire and self._state not in (_State.AWAY, _State.OVER)
 
     def receive(self, message: Message, now_ns: int) -> None:
         """One message of the peer."""
@@ -207,15 +257,19 @@ class StreamLeg:
         happening = self._peer.receive(message)
         if type(happening) is bytes:
             intake.audio_messages += 1
-            intake.octets += len(happening)
+            intake.took(len(happening), now_ns)
             if self._state is _State.TALKING and self._media is not None:
                 self._media.uplink(happening, now_ns)
             return
+        if self._state is _State.AWAY:
+            return  # Of the stream that we have left.
         match happening:
             case MarkPlayed(name):
                 self._on_mark(name, now_ns)
             case Key(digit, duration_ms):
                 self._emit(Dtmf(digit, "stream", duration_ms, now_ns))
+            case Cleared():
+                self._lead.clear_answered(now_ns)
             case Flow(stopped):
                 self._lead.stopped = stopped
             case Stopped(detail):
@@ -224,6 +278,8 @@ class StreamLeg:
                 self.fault(reason)
             case Started():
                 self.fault("started twice")
+            case Complained(what):
+                self._log.warning("stream_peer_complains", what=what)
             case Ignored(kind):
                 self._log.debug("stream_message_ignored", kind=kind)
             case bytes():
@@ -245,12 +301,19 @@ class StreamLeg:
             if self._lead.finished(now_ns) or now_ns >= self._parting_until_ns:
                 self.end(Ending.AGENT_HUNG_UP)
             return
+        if self._state is _State.AWAY:
+            self._wait(now_ns)
+            return
         if self._state is _State.ARRIVED and self._silence_early:
             self._keep_quiet(now_ns)
         if self._state is _State.TALKING:
             self._send(now_ns)
-            if self._lead.dry_ns(now_ns) >= self._patience_ns and not self._lead.stopped:
+            leaving = self._transfer.leaving
+            may_take = not self._lead.stopped and (self._words_wait() or not leaving)
+            if self._lead.dry_ns(now_ns) >= self._patience_ns and may_take:
                 self._take_silence(now_ns)
+            if leaving and self._has_said_all(now_ns):
+                self._leave(now_ns)
         if now_ns >= self._next_check_ns:
             self._next_check_ns = now_ns + 200_000_000
             self._check(now_ns)
@@ -259,31 +322,144 @@ class StreamLeg:
         """End it for this reason, at once. `detail` is told to the peer."""
         if self._state is _State.OVER:
             return
+        was_away = self._state is _State.AWAY
         self._state = _State.OVER
+        self._keys.stop()
         reason = detail or ending.value.replace("_", " ")
         if ending is not Ending.CALLER_HUNG_UP:
             self._say(self._peer.goodbye(reason))
         self._wire.close(BUG if ending is Ending.INTERNAL_ERROR else code, reason)
+        if self._control is not None and not was_away and ending is not Ending.CALLER_HUNG_UP:
+            self._control.end_call()
         self._emit(LegEnded(ending, self._clock(), detail))
+        self._on_over(self)
+
+    # ---------------------------------------------------------------- for the carrier's requests
+
+    @property
+    def awaited(self) -> bool:
+        """The next stream of this call belongs to this leg."""
+        return self._state is _State.AWAY and self._transfer.returning
+
+    def next_wish(self) -> Wish | None:
+        """The stream is closed, and the carrier asks what comes next; None: nothing."""
+        return self._transfer.asked() if self._state is _State.AWAY else None
+
+    def transfer_rings(self) -> None:
+        self._tell(self._transfer.rings(self._clock()))
+
+    def transfer_answered(self) -> None:
+        """The caller is with somebody else: the call is over for us."""
+        self._tell(self._transfer.answered(self._clock()))
+        if self._transfer.done:
+            self.end(Ending.TRANSFERRED)
+
+    def transfer_failed(self, status: int, detail: str) -> bool:
+        """Whether the call is still ours, so that another stream for it is to be opened."""
+        return self._state is _State.AWAY and self._transfer.failed(status, detail, self._clock())
+
+    def resume(self, peer: StreamPeer, wire: Wire, format: AudioFormat) -> bool:
+        """The next stream of the call; `peer` has said `Started`. False if none is awaited, or it is in
+        another format."""
+        if not self.awaited or format != self._format:
+            return False
+        now_ns = self._clock()
+        self._rx_messages += self._intake.audio_messages
+        self._rx_lost += self._peer.lost
+        self._peer, self._wire = peer, wire
+        self._lead = Lead(self._lead_ms, marks=peer.answers_marks)
+        self._intake = Intake(format, now_ns, self._media_timeout_s)
+        self._keys.stop()
+        self._keys = KeysOut(peer.key, self._say, self._emit, self._clock)
+        self._silent_ns = 0
+        # At once: the call throws away what has become stale before any of it is sent.
+        for event in self._transfer.returned(now_ns):
+            if self._on_event is not None:
+                self._on_event(event)
+        if self.over:
+            return True
+        self._state = _State.TALKING
+        if peer.traits.answers_idle_mark:
+            self._mark(now_ns)
+        self._send(now_ns)
+        return True
 
     # ---------------------------------------------------------------- inside
+
+    def _has_said_all(self, now_ns: int) -> bool:
+        """Before a transfer: the last words were heard, or took too long."""
+        if self._words_wait() and self._lead.dry_ns(now_ns) < PAUSE_NS:
+            self._all_marked = False
+        elif not self._all_marked:
+            self._all_marked = True
+            self._mark(now_ns)
+        elif self._lead.finished(now_ns):
+            return True
+        return self._transfer.overdue(now_ns) is not None
+
+    def _words_wait(self) -> bool:
+        return self._media is not None and self._media.has_words
+
+    def _leave(self, now_ns: int) -> None:
+        if self._media is not None and not self._media.has_words:
+            self._media.speech(now_ns, ahead=False)  # Nothing: so the call learns that all has been said.
+        self._transfer.left(now_ns)
+        self._state = _State.AWAY
+        self._silent_until_ns = now_ns
+        self._wire.close(NORMAL, "transfer")
+
+    def _wait(self, now_ns: int) -> None:
+        """Without a stream the agent hears silence, for its clock's sake."""
+        self._silent_until_ns = max(self._silent_until_ns, now_ns - AWAY_NS)
+        while self._silent_until_ns + FRAME_NS <= now_ns:
+            self._silent_until_ns += FRAME_NS
+            if self._media is not None:
+                self._media.uplink(self._silence, now_ns)
+        if (what := self._transfer.overdue(now_ns)) is not None:
+            self._log.warning("stream_transfer_lost", what=what)
+            if self._transfer.returning and self._control is not None:
+                self._control.end_call()  # Otherwise they may be talking with each other.
+            self.end(Ending.LEG_FAILED, what)
+
+    def _tell(self, events: list[LegEvent]) -> None:
+        for event in events:
+            self._emit(event)
 
     def _send(self, now_ns: int) -> None:
         """What is ready, as far as the lead goes; one write, however much it is."""
         media, lead = self._media, self._lead
         if media is None:
             return
+        self._tell_dryness(now_ns)
         frames: list[bytes] = []
-        while lead.room(FRAME_NS, now_ns):
-            speech = media.speech(now_ns, ahead=True)
+        while lead.room(FRAME_NS, now_ns) and (self._words_wait() or not self._transfer.leaving):
+            standing_ms = max(0, -lead.dry_ns(now_ns)) // 1_000_000
+            speech = media.speech(now_ns, ahead=True, standing_ms=standing_ms)
             if speech is None:
                 break
             self._pack(speech, now_ns, frames)
         if frames:
             self._wire.write(b"".join(frames))
 
+    def _tell_dryness(self, now_ns: int) -> None:
+        """After a stall of ours the carrier has been dry for longer than anybody asked for silence."""
+        missed = self._lead.dry_ns(now_ns) // FRAME_NS - self._dry_frames
+        if missed >= STALLED_FRAMES and self._media is not None:
+            self._dry_frames += missed
+            self._media.lagged(missed, just_now=True)
+
+    def _tell_lateness(self) -> None:
+        """After a stall of the network the carrier plays late: its marks told so."""
+        late = self._lead.late_ns // FRAME_NS
+        if late - self._late_frames >= STALLED_FRAMES and self._media is not None:
+            self._media.lagged(late - self._late_frames, just_now=False)
+            self._late_frames = late
+        self._late_frames = min(late, self._late_frames)
+
     def _take_silence(self, now_ns: int) -> None:
         """The carrier is dry. The end of a reply that is shorter than a frame comes out here too."""
+        self._tell_dryness(now_ns)
+        self._dry_frames += 1
         speech = self._media.speech(now_ns, ahead=False) if self._media is not None else None
         frames: list[bytes] = []
         if speech is not None:
@@ -306,7 +482,7 @@ class StreamLeg:
         self._silent_ns = silent_ns + FRAME_NS
 
     def _pack(self, speech: bytes | memoryview, now_ns: int, frames: list[bytes]) -> None:
-        self._silent_ns = 0
+        self._silent_ns = self._dry_frames = 0
         frames.append(self._wire.framed(self._opcode, self._peer.audio(speech)))
         self._sent_frames += 1
         self._lead.sent(FRAME_NS, now_ns)
@@ -328,9 +504,14 @@ class StreamLeg:
         if (number := self._lead.mark(now_ns)) is not None:
             self._say(self._peer.mark(str(number)))
 
+    def _clear(self, now_ns: int) -> None:
+        self._say(self._peer.clear())
+        self._lead.clear_sent(now_ns)
+
     def _on_mark(self, name: str, now_ns: int) -> None:
         if name.isascii() and name.isdigit() and len(name) < 16:
             self._lead.mark_played(int(name), now_ns)
+            self._tell_lateness()
 
     def _check(self, now_ns: int) -> None:
         """A few times a second: has the peer gone, does it flood, does it read?"""

@@ -54,6 +54,11 @@ class MarkPlayed:
 
 
 @dataclass(frozen=True, slots=True)
+class Cleared:
+    """The peer has obeyed a clear of ours."""
+
+
+@dataclass(frozen=True, slots=True)
 class Flow:
     """The peer's queue is full, or takes audio again."""
 
@@ -81,7 +86,14 @@ class Ignored:
     kind: str
 
 
-Happening = Started | Audio | Key | MarkPlayed | Flow | Stopped | Fault | Ignored
+@dataclass(frozen=True, slots=True)
+class Complained:
+    """The peer could not use what we sent, in its own words; logged as a warning."""
+
+    what: str
+
+
+Happening = Started | Audio | Key | MarkPlayed | Cleared | Flow | Stopped | Fault | Ignored | Complained
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +118,10 @@ class PeerTraits:
     """How keys are pressed towards the caller; "" if they cannot be."""
     hangs_up: str
     """What our hanging up does."""
+    transfers: str = ""
+    """How the caller is sent to somebody else; "" if not."""
+    answers_clear: bool = False
+    """`Cleared` comes back: that tells the round trip too."""
     sends_always: bool = True
     """Audio comes in silence too: who sends none for long is gone."""
 
@@ -146,6 +162,9 @@ class StreamPeer(Protocol):
 
     def clear(self) -> Message | None:
         """Throw away what is buffered."""
+
+    def key(self, digit: str) -> Message | None:
+        """Press a key towards the caller; None if this peer cannot (`PeerTraits.dtmf_out`)."""
 
     def goodbye(self, reason: str) -> Message | None:
         """Before the socket is closed by us."""

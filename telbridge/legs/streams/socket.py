@@ -1,4 +1,4 @@
-"""The server's end of a WebSocket, written without awaiting.
+"""The server's end of a WebSocket, read and written without awaiting.
 
 A server's frames are not masked, so a frame is a header of a few octets and the message: ours go to the
 transport directly, several at once, without a task, an await or a copy inside aiohttp. That is sound as long
@@ -8,12 +8,20 @@ as no extension was agreed on (`compress=False`), for aiohttp too hands whole fr
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import WSMessage, WSMsgType, web
+
+from telbridge.legs.streams.peer import MAX_MESSAGE_OCTETS
+from telbridge.sockets.incoming import Incoming
 
 TEXT: Final = 0x1
 BINARY: Final = 0x2
+_CLOSE: Final = 0x8
+_PING: Final = 0x9
+_PONG: Final = 0xA
+_NORMAL: Final = 1000
 _FIN: Final = 0x80
 UNREAD_OCTETS: Final = 256 * 1024
 """What the kernel has not taken; a peer that leaves so much unread no longer reads."""
@@ -31,16 +39,73 @@ def frame(opcode: int, message: bytes) -> bytes:
     return bytes((_FIN | opcode, 127)) + size.to_bytes(8, "big") + message
 
 
-class StreamSocket:
-    """One accepted WebSocket: what the leg writes to and closes."""
+class StreamUpgrade(web.WebSocketResponse):
+    """A WebSocket whose octets come to us once it is accepted: see `Incoming`."""
 
-    def __init__(self, websocket: web.WebSocketResponse, transport: asyncio.Transport) -> None:
-        self._websocket, self._transport = websocket, transport
-        self._closing: asyncio.Task[bool] | None = None
+    incoming: Incoming
+
+    def _post_start(self, request: web.BaseRequest, protocol: str | None, writer: Any) -> None:
+        below: Any = request.protocol
+        early: bytes = below._message_tail
+        below._message_tail = b""  # What came right behind the request, before aiohttp's reader is given it.
+        super()._post_start(request, protocol, writer)
+        transport = request.transport
+        assert transport is not None
+        self.incoming = Incoming(transport, max_octets=MAX_MESSAGE_OCTETS, masked=True)
+        below._payload_parser = self.incoming
+        self.incoming.feed_data(early)
+
+
+class StreamSocket:
+    """One accepted WebSocket: what door and leg read, write to and close."""
+
+    def __init__(self, transport: asyncio.Transport, incoming: Incoming) -> None:
+        self._transport, self._incoming = transport, incoming
+        self._closing: asyncio.TimerHandle | None = None
+        self._over = False
+        self._beat_s: float | None = None
+        self._pinged = False
         # Nothing here waits for the transport; aiohttp's own few frames must not either.
         transport.set_write_buffer_limits(high=1 << 30)
 
-    framed = staticmethod(frame)
+    def framed(self, opcode: int, message: bytes) -> bytes:
+        """A message as it is written."""
+        return frame(opcode, message)
+
+    def ping_every(self, seconds: float) -> None:
+        """For a peer that may be silent for long: one that does not answer until the next ping is gone."""
+        self._beat_s = seconds
+
+    def listen(self, on_data: Callable[[str | bytes], None]) -> None:
+        """From now on data goes straight there, but for what `receive` still gives."""
+        self._incoming.on_data = on_data
+
+    async def receive(self) -> WSMessage:
+        """Data, CLOSING once we have closed, or the end: CLOSE, CLOSED, or ERROR with its reason."""
+        while True:
+            message = await self._next()
+            if message.type is WSMsgType.PING:
+                self.write(frame(_PONG, message.data))
+            elif message.type is WSMsgType.PONG:
+                self._pinged = False
+            else:
+                break
+        self._over = message.type in (WSMsgType.CLOSE, WSMsgType.CLOSED, WSMsgType.ERROR)
+        if message.type is WSMsgType.ERROR:
+            self.close(message.data.code, "")
+        return message
+
+    async def _next(self) -> WSMessage:
+        while True:
+            try:
+                async with asyncio.timeout(None if self._closing else self._beat_s):
+                    return await self._incoming.next()
+            except TimeoutError:
+                if self._pinged:
+                    self._transport.abort()
+                    return WSMessage(WSMsgType.CLOSED, None, None)
+                self._pinged = True
+                self.write(frame(_PING, b""))
 
     def write(self, frames: bytes) -> None:
         """Whole frames. Does nothing on a closed connection: the reader tells."""
@@ -52,18 +117,22 @@ class StreamSocket:
         return self._transport.get_write_buffer_size() > UNREAD_OCTETS
 
     def close(self, code: int, reason: str) -> None:
-        """Say why, and close; the reader of the socket then comes to its end. Safe twice."""
+        """Say why; the peer answers, or the connection is cut. Whoever reads is woken. Safe twice."""
         if self._closing is None:
-            closing = self._websocket.close(code=code, message=reason.encode()[:120])
-            self._closing = asyncio.create_task(closing, name="stream close")
+            self.write(frame(_CLOSE, code.to_bytes(2, "big") + _cut(reason)))
+            self._closing = asyncio.get_running_loop().call_later(CLOSE_S, self._transport.abort)
+            self._incoming.wake()
 
     async def finished(self) -> None:
         """Once the connection is closed, in good order or by force."""
-        if self._closing is not None:
-            await asyncio.wait([self._closing], timeout=CLOSE_S)
-            if not self._closing.done():
-                self._closing.cancel()
-                await asyncio.wait([self._closing])
-            elif not self._closing.cancelled():
-                self._closing.exception()  # A connection that was lost meanwhile is closed too.
-        self._transport.abort()
+        try:
+            self.close(_NORMAL, "")
+            while not self._over:
+                await self.receive()
+        finally:
+            self._transport.close()  # Cut after all, if the peer does not take what was written.
+
+
+def _cut(reason: str) -> bytes:
+    """To what fits into a control frame, whole characters."""
+    return reason.encode()[:120].decode("utf-8", "ignore").encode()

@@ -16,6 +16,8 @@ from typing import Final
 
 TICKET_S: Final = 120
 """Twilio connects within seconds of its webhook."""
+CALL_S: Final = 26 * 3600
+"""For what is asked while the call goes on: Twilio's longest lasts 24 hours."""
 _MAC: Final = 16
 _NONCE: Final = 9
 MAX_TICKET: Final = 400
@@ -54,20 +56,27 @@ class TicketOffice:
 
     def take(self, text: str, now_ns: int) -> Ticket:
         """TicketRefused unless it is ours, fresh, and taken for the first time."""
+        mac, expires_s, ticket = self._opened(text, now_ns)
+        if mac in self._used:
+            raise TicketRefused("the ticket was used before")
+        self._forget_expired(now_ns // 1_000_000_000)
+        self._used[mac] = expires_s
+        return ticket
+
+    def look(self, text: str, now_ns: int) -> Ticket:
+        """Not taken: for an address that may be asked again. TicketRefused unless it is ours and fresh."""
+        return self._opened(text, now_ns)[2]
+
+    def _opened(self, text: str, now_ns: int) -> tuple[bytes, int, Ticket]:
         raw = _decoded(text)
         mac, body = raw[:_MAC], raw[_MAC:]
         if not hmac.compare_digest(mac, self._mac(body)):
             raise TicketRefused("not a ticket of ours")
-        now_s = now_ns // 1_000_000_000
         expires_s = int.from_bytes(body[:8], "big")
-        if now_s >= expires_s:
+        if now_ns // 1_000_000_000 >= expires_s:
             raise TicketRefused("the ticket has expired")
-        if mac in self._used:
-            raise TicketRefused("the ticket was used before")
-        self._forget_expired(now_s)
-        self._used[mac] = expires_s
         account, _, call = body[8 + _NONCE :].decode().partition("\0")
-        return Ticket(account, call)
+        return mac, expires_s, Ticket(account, call)
 
     def _mac(self, body: bytes) -> bytes:
         return hmac.new(self._key, body, hashlib.sha256).digest()[:_MAC]

@@ -39,7 +39,8 @@ TWILIO: Final = PeerTraits(
     clears=True,
     dtmf_in=True,
     dtmf_out="",
-    hangs_up="closes the stream; TwiML goes on, and the call ends where none is left",
+    hangs_up="closes the stream; TwiML ends the call, the REST API at once where a key is set",
+    transfers="a number, SIP, another webhook, by TwiML; comes back when nobody answers",
 )
 _MEDIA: Final = '{"event":"media"'
 _PAYLOAD: Final = '"payload":"'
@@ -164,6 +165,10 @@ class TwilioPeer:
 
     def clear(self) -> Message | None:
         return self._message("clear")
+
+    def key(self, digit: str) -> Message | None:
+        """None: Twilio's streams cannot carry keys."""
+        return None
 
     def goodbye(self, reason: str) -> Message | None:
         """None: Twilio takes nothing but media, mark and clear (its warning 31951)."""

@@ -55,6 +55,7 @@ from telbridge.sessions.openai.neutral import ABILITIES, FORMATS, misfits, refus
 from telbridge.sessions.openai.opening import Opener, judge_close, judge_status
 from telbridge.sessions.openai.outbox import Outbox
 from telbridge.sessions.openai.replies import (
+    AudioItem,
     Happening,
     Phase,
     Replies,
@@ -116,6 +117,7 @@ class OpenAIRealtime(ProtocolDefaults):
         self._outbox = Outbox(self._updates)
         self._tool_calls = ToolCalls()
         self._spoken = False
+        self._sounding: _Sounding | None = None
         self._notice_ns: int | None = None
         self._left_s = 0.0
         """At the notice."""
@@ -365,17 +367,27 @@ class OpenAIRealtime(ProtocolDefaults):
         return []
 
     def _on_audio(self, fields: Json, now_ns: int) -> list[AgentEvent]:
-        self._spoken = True
-        reply = self._announced(fields)
-        if reply is None or reply.phase is not Phase.RUNNING:
-            return []
-        delta = text(fields, "delta")
-        item = reply.item(text(fields, "item_id"), count(fields, "content_index"))
+        """The way of every frame: more of what was said last is not looked up again."""
+        sounding = self._sounding
+        if sounding is None or sounding[0].phase is not Phase.RUNNING or _place(fields) != sounding[2]:
+            sounding = self._sounding = self._find_item(fields)
+            if sounding is None:
+                return []
+        reply, item, _ = sounding
         try:
-            audio = decode(item, delta, self._formats.downlink.sample_bytes)
+            audio = decode(item, text(fields, "delta"), self._formats.downlink.sample_bytes)
         except ValueError:
             raise Malformed("`delta` is not base64") from None
         return [AgentAudio(reply.id, audio, now_ns)] if audio else []
+
+    def _find_item(self, fields: Json) -> _Sounding | None:
+        """None if nobody wants to hear it."""
+        self._spoken = True
+        reply = self._announced(fields)
+        if reply is None or reply.phase is not Phase.RUNNING:
+            return None
+        item = reply.item(text(fields, "item_id"), count(fields, "content_index"))
+        return reply, item, _place(fields)
 
     def _on_agent_transcript(self, fields: Json, now_ns: int) -> list[AgentEvent]:
         return self._agent_said(fields, text(fields, "transcript"))
@@ -461,6 +473,15 @@ class OpenAIRealtime(ProtocolDefaults):
         if self._state in (State.CONNECTING, State.CONFIGURING):
             following._outbox.inherit(self._outbox)
         return following
+
+
+_Place = tuple[object, object, object]
+_Sounding = tuple[Reply, AudioItem, _Place]
+"""What audio came for last, and where that stands."""
+
+
+def _place(fields: Json) -> _Place:
+    return fields.get("response_id"), fields.get("item_id"), fields.get("content_index")
 
 
 def _nothing(fields: Json, now_ns: int) -> list[AgentEvent]:

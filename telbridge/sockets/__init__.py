@@ -1,0 +1,1 @@
+"""WebSockets as octets: what agents' connections and carriers' have in common."""

@@ -1,0 +1,15 @@
+"""Against programs of other people's making: `make interop`. Not part of the normal run; a test whose program
+is not here is skipped and says which one it misses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Unless this folder, or something in it, was asked for by name."""
+    here = Path(__file__).parent
+    asked = (Path(config.invocation_params.dir, each.partition("::")[0]).resolve() for each in config.args)
+    return None if any(here in (path, *path.parents) for path in asked) else True
