@@ -21,7 +21,14 @@ from telbridge.dialplan.vocabulary import NeutralSettings
 from telbridge.legs.sip.settings import SipSettings
 from telbridge.serving.admin_settings import AdminSection
 from telbridge.serving.carrier_settings import PlivoSection, SignalWireSection, TelnyxSection, VonageSection
-from telbridge.serving.ingress_settings import GenericSection, HttpSection, StreamsSection, TwilioSection
+from telbridge.serving.ingress_settings import (
+    AsteriskSection,
+    AudioSocketSection,
+    GenericSection,
+    HttpSection,
+    StreamsSection,
+    TwilioSection,
+)
 from telbridge.sessions.provider import Provider, VendorSettings, problems
 from telbridge.sessions.providers import PROVIDERS
 
@@ -169,6 +176,8 @@ class _Settings(_Section):
     plivo: PlivoSection = PlivoSection()
     signalwire: SignalWireSection = SignalWireSection()
     vonage: VonageSection = VonageSection()
+    asterisk: AsteriskSection = AsteriskSection()
+    audiosocket: AudioSocketSection = AudioSocketSection()
     generic: GenericSection = GenericSection()
     call: CallSection = CallSection()
     session: SessionSection = SessionSection()

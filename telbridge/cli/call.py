@@ -15,6 +15,7 @@ def call(
         typer.Argument(
             help="sip:USER@HOST:PORT;transport=tcp (all but HOST may be left out), "
             "twilio+ws://HOST:PORT/twilio/stream (telnyx, plivo, signalwire, vonage alike), "
+            "audiosocket://HOST:PORT/UUID, asterisk-ws://HOST:PORT/asterisk/media, "
             "or ws://HOST:PORT/generic/stream"
         ),
     ],

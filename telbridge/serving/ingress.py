@@ -14,12 +14,16 @@ from aiohttp import web
 
 from telbridge.call.events import Ending
 from telbridge.config import ConfigError, ConfigErrors, Settings
+from telbridge.legs.streams.announcements import Announcements
+from telbridge.legs.streams.audiosocket import AUDIOSOCKET
 from telbridge.legs.streams.clock import StreamClock
 from telbridge.legs.streams.door import Door, Terms
 from telbridge.legs.streams.leg import StreamLeg
 from telbridge.legs.streams.tickets import TicketOffice
 from telbridge.serving.carriers import carriers_of
 from telbridge.serving.ingress_address import Addresses
+from telbridge.serving.ingress_asterisk import AsteriskIngress
+from telbridge.serving.ingress_audiosocket import AudioSocketIngress
 from telbridge.serving.ingress_carrier import CarrierIngress
 from telbridge.serving.ingress_doorkeeper import Doorkeeper, connections_of
 from telbridge.serving.ingress_generic import GenericIngress
@@ -69,6 +73,10 @@ class Ingress:
         self._carriers = carriers_of(settings, environ)
         token = settings.generic.token
         self._generic_token = None if token is None else self._secret(token, "generic.token")
+        token = settings.asterisk.token
+        self._asterisk_token = None if token is None else self._secret(token, "asterisk.token")
+        self._announcements = Announcements()
+        self._audiosocket: AudioSocketIngress | None = None
         self._ticking: StreamClock | None = None
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
@@ -89,12 +97,19 @@ class Ingress:
     def describe(self) -> dict[str, str]:
         """For a log or status line; {} while it does not listen."""
         http = self._settings.http
-        return {"http": f"{http.host}:{http.port}"} if self._runner else {}
+        described = {"http": f"{http.host}:{http.port}"} if self._runner else {}
+        return described | (self._audiosocket.describe() if self._audiosocket else {})
 
     async def start(self) -> None:
         """Listen. ConfigErrors if a port that was asked for cannot be had; the default port is only tried."""
         http = self._settings.http
         self._ticking = StreamClock(self._clock, self._log)
+        self._audiosocket = self._audiosocket_port(self._ticking)
+        try:
+            await self._audiosocket.start()
+        except ConfigErrors:
+            await self.stop()
+            raise
         runner = web.AppRunner(
             self._application(self._ticking),
             access_log=None,
@@ -115,8 +130,8 @@ class Ingress:
             )
         except OSError as error:
             await runner.cleanup()
-            self._ticking.stop()
             if "port" in http.model_fields_set:
+                await self.stop()
                 what = f"cannot listen on {http.host}:{http.port}: {error.strerror}"
                 raise ConfigErrors([ConfigError("settings", "http.port", what, "choose another")]) from None
             self._log.warning("http_off", why=f"port {http.port} is taken", instead="set http.port")
@@ -138,6 +153,8 @@ class Ingress:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
+        if self._audiosocket is not None:
+            await self._audiosocket.stop()
         if self._runner is not None:
             runner, self._runner = self._runner, None
             await runner.cleanup()
@@ -149,13 +166,8 @@ class Ingress:
     # ------------------------------------------------------------ inside
 
     def _application(self, ticking: StreamClock) -> web.Application:
-        streams, twilio = self._settings.streams, self._settings.twilio
-        terms = Terms(
-            lead_ms=streams.lead_ms,
-            start_timeout_s=streams.start_timeout_s,
-            media_timeout_s=streams.media_timeout_s,
-        )
-        door = Door(terms, self._admit, self._forget, ticking, self._clock, self._log)
+        twilio = self._settings.twilio
+        door = Door(self._terms(), self._admit, self._forget, ticking, self._clock, self._log)
         application = web.Application(middlewares=[self._guard], client_max_size=MAX_BODY_OCTETS)
         application.add_routes(
             TwilioIngress(
@@ -198,7 +210,41 @@ class Ingress:
                 log=self._log,
             ).routes()
         )
+        listens = self._settings.audiosocket.port is not None
+        application.add_routes(
+            AsteriskIngress(
+                token=self._asterisk_token,
+                announcements=self._announcements if listens else None,
+                addresses=self._addresses,
+                door=door,
+                has_room=self._has_room,
+                welcome=self._welcome,
+                clock=self._clock,
+                log=self._log,
+            ).routes()
+        )
         return application
+
+    def _audiosocket_port(self, ticking: StreamClock) -> AudioSocketIngress:
+        return AudioSocketIngress(
+            self._settings.audiosocket,
+            self._announcements,
+            terms=self._terms(),
+            on_leg=self._admit,
+            on_gone=self._forget,
+            has_room=self._has_room,
+            ticking=ticking,
+            clock=self._clock,
+            log=self._log,
+        )
+
+    def _terms(self) -> Terms:
+        streams = self._settings.streams
+        return Terms(
+            lead_ms=streams.lead_ms,
+            start_timeout_s=streams.start_timeout_s,
+            media_timeout_s=streams.media_timeout_s,
+        )
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -211,9 +257,10 @@ class Ingress:
     def _admits(self, server: web.Server, address: str) -> bool:
         """Whether one more connection of this address is taken. Streams that carry a call do not count, and a
         trusted proxy has many callers behind it."""
-        idle = len(server.connections) - len(self._live)
+        on_http = [leg.facts.peer for leg in self._live.values() if leg.facts.ingress != AUDIOSOCKET.name]
+        idle = len(server.connections) - len(on_http)
         if idle < MAX_IDLE and not self._addresses.is_proxy(address):
-            live = sum(leg.facts.peer == address for leg in self._live.values())
+            live = on_http.count(address)
             admitted = connections_of(server, address) - live < MAX_IDLE_OF_ONE
         else:
             admitted = idle < MAX_IDLE

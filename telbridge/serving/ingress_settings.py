@@ -1,4 +1,4 @@
-"""[http], [streams], [twilio], [generic]: calls that come over HTTP and WebSockets."""
+"""[http], [streams] and the peers: calls that come over HTTP, WebSockets and AudioSocket."""
 
 from __future__ import annotations
 
@@ -13,6 +13,15 @@ from telbridge.sessions.credentials import SecretRef
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _networks(value: object) -> object:
+    if not isinstance(value, (list, tuple)):
+        return value
+    try:
+        return tuple(ip_network(item) for item in value)
+    except ValueError as error:
+        raise ValueError(f"{error}: write a network as 10.0.0.0/8") from None
 
 
 class HttpSection(_Section):
@@ -48,12 +57,7 @@ class HttpSection(_Section):
     @field_validator("trusted_proxies", mode="before")
     @classmethod
     def _networks(cls, value: object) -> object:
-        if not isinstance(value, (list, tuple)):
-            return value
-        try:
-            return tuple(ip_network(item) for item in value)
-        except ValueError as error:
-            raise ValueError(f"{error}: write a network as 10.0.0.0/8") from None
+        return _networks(value)
 
 
 class StreamsSection(_Section):
@@ -106,6 +110,37 @@ class TwilioSection(_Section):
         if (self.api_key_sid is None) != (self.api_key_secret is None):
             raise ValueError("api_key_sid and api_key_secret go together: write both, or neither")
         return self
+
+
+class AsteriskSection(_Section):
+    """[asterisk]: chan_websocket, and announcements of AudioSocket calls, over the port of [http]."""
+
+    token: Annotated[
+        SecretRef | None,
+        Field(description="bearer token, or password of any user; without one only this machine may"),
+    ] = None
+
+
+class AudioSocketSection(_Section):
+    """[audiosocket]: a TCP port of its own, without encryption: for this machine or a private network."""
+
+    port: Annotated[
+        int | None,
+        Field(ge=1, le=65535, description="TCP port for Asterisk's AudioSocket, 9092 say; none: off"),
+    ] = None
+    host: Annotated[str, Field(description="address to listen on")] = "127.0.0.1"
+    allow: Annotated[
+        tuple[IPv4Network | IPv6Network, ...],
+        Field(description="networks that may connect"),
+    ] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+    unannounced: Annotated[
+        bool, Field(description="true: a UUID that nobody announced is a call too, of an unknown caller")
+    ] = False
+
+    @field_validator("allow", mode="before")
+    @classmethod
+    def _networks(cls, value: object) -> object:
+        return _networks(value)
 
 
 class GenericSection(_Section):

@@ -74,8 +74,9 @@ class Side:
 class StreamBed:
     """One ingress and one telephone."""
 
-    def __init__(self, ingress: Ingress, phone: StreamPhone, port: int) -> None:
+    def __init__(self, ingress: Ingress, phone: StreamPhone, port: int, audiosocket_port: int) -> None:
         self.ingress, self.phone, self.port = ingress, phone, port
+        self.audiosocket_port = audiosocket_port
         self.sides: list[Side] = []
 
     @property
@@ -85,6 +86,15 @@ class StreamBed:
     @property
     def generic(self) -> str:
         return f"ws://127.0.0.1:{self.port}/generic/stream"
+
+    def chan_websocket(self, codec: str = "ulaw", control: str = "json", login: str = "") -> str:
+        address = f"{login}127.0.0.1:{self.port}/asterisk/media"
+        return f"asterisk-ws://{address}?format={codec}&control={control}"
+
+    def audiosocket(self, uuid: str = "", rate_hz: int = 8000) -> str:
+        """Announced first, if there is no `uuid`."""
+        query = f"?rate={rate_hz}" + ("" if uuid else f"&announce={self.http('/asterisk/announce')}")
+        return f"audiosocket://127.0.0.1:{self.audiosocket_port}/{uuid}{query}"
 
     def http(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"
@@ -119,7 +129,8 @@ async def stream_bed(
     """`sections`: settings over test-friendly ones. `dialplan`: of every call. `on_dial`: see the phone."""
     port = free_port()
     http = {"port": port, "requests_per_second": 1000, **sections.pop("http", {})}
-    settings = Settings.model_validate({"http": http, **sections})
+    audiosocket = {"port": free_port(), **sections.pop("audiosocket", {})}
+    settings = Settings.model_validate({"http": http, "audiosocket": audiosocket, **sections})
     sides: list[Side] = []
     ingress = Ingress(
         settings,
@@ -132,7 +143,7 @@ async def stream_bed(
     try:
         account = account or Account(TEST_ACCOUNT, TOKEN)
         async with StreamPhone(account=account, on_dial=on_dial) as phone:
-            bed = StreamBed(ingress, phone, port)
+            bed = StreamBed(ingress, phone, port, audiosocket["port"])
             bed.sides = sides
             yield bed
     finally:

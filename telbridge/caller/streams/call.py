@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, assert_never
+from typing import Final, Protocol, assert_never
 
 import aiohttp
 from aiohttp import WSMsgType
@@ -21,6 +21,24 @@ from telbridge.caller.streams.player import Player
 DIGIT_GAP_MS: Final = 160
 OnTrace = Callable[[int, str, str], None]
 _SILENCE: Final = PCMU_8K.silence(FRAME_SAMPLES)
+
+
+class Link(Protocol):
+    """A connection, as aiohttp gives WebSockets."""
+
+    @property
+    def closed(self) -> bool: ...
+
+    @property
+    def close_code(self) -> int | None: ...
+
+    async def receive(self) -> aiohttp.WSMessage: ...
+
+    async def send_str(self, data: str) -> None: ...
+
+    async def send_bytes(self, data: bytes) -> None: ...
+
+    async def close(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +85,10 @@ class StreamCall:
 
     def __init__(
         self,
-        socket: aiohttp.ClientWebSocketResponse[Any],
+        socket: Link,
         dialect: Dialect,
         *,
+        abort: Callable[[], None],
         on_trace: OnTrace | None = None,
         keep: bool = True,
     ) -> None:
@@ -83,6 +102,7 @@ class StreamCall:
         """What the caller heard, 20 ms each, silence too."""
         self.sending_gaps = Histogram()
         self._socket, self._dialect, self._on_trace, self._keep = socket, dialect, on_trace, keep
+        self._abort = abort
         self._queue: deque[Item | str] = deque()
         self._pressed: dict[int, tuple[Played, asyncio.Future[Played]]] = {}
         self._ticks = 0
@@ -118,7 +138,7 @@ class StreamCall:
         return gap
 
     async def hang_up(self) -> StreamEnded:
-        """Say `stop` and close. Safe twice."""
+        """Say that it is over, and close. Safe twice."""
         if self.ended is None:
             if (stop := self._dialect.stop()) is not None:
                 self._send(stop)
@@ -131,9 +151,7 @@ class StreamCall:
     def vanish(self) -> None:
         """The network is gone, without a word."""
         self._end(StreamEnded("us", None, "vanished"))
-        connection = self._socket._response.connection
-        if connection is not None and connection.transport is not None:
-            connection.transport.abort()
+        self._abort()
 
     async def wait_ended(self) -> StreamEnded:
         await self._over.wait()

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from telbridge.caller.pacer import Pacer
-from telbridge.caller.streams.call import OnTrace, StreamCall
+from telbridge.caller.streams.audiosocket import AudioSocketDialect, AudioSocketLink, Wanted, announce
+from telbridge.caller.streams.call import Link, OnTrace, StreamCall
 from telbridge.caller.streams.carriers import CarrierSide, Request, ask
 from telbridge.caller.streams.carriers import webhook_url as carrier_webhook_url
+from telbridge.caller.streams.chan_websocket import chan_websocket
 from telbridge.caller.streams.dialects import Dialect, GenericDialect, TwilioDialect
 from telbridge.caller.streams.line import DialEnd, TwilioLine
 from telbridge.caller.streams.twiml import Dial, Stream
@@ -81,17 +84,23 @@ class StreamPhone:
         called: str = CALLED,
         on_trace: OnTrace | None = None,
     ) -> StreamCall:
-        """`twilio+ws://…` and other carriers ask the webhook first; `ws://…` speaks the generic protocol.
-        Refusal if the bridge does not take it, ValueError for another scheme."""
+        """`twilio+ws://…` and other carriers ask the webhook first, `audiosocket://…` and `asterisk-ws://…`
+        do as Asterisk, `ws://…` speaks the generic protocol. Refusal if the bridge does not take it,
+        ValueError for another scheme."""
         if url.startswith("twilio+"):
             return await self._twilio(url, caller, called, on_trace)
+        if url.startswith(("asterisk-ws:", "asterisk-wss:")):
+            address, dialect = chan_websocket(url, {"TELBRIDGE_FROM": caller, "TELBRIDGE_TO": called})
+            return await self._open(address, {}, dialect, on_trace, protocols=("media",))
+        if url.startswith("audiosocket:"):
+            return await self._audiosocket(url, caller, called, on_trace)
         name = url.partition("+")[0]
         if name in self.sides:
             return await self._carrier(name, url, caller, called, on_trace)
         if urlsplit(url).scheme not in ("ws", "wss"):
             raise ValueError(f"{url!r}: expected twilio+ws://HOST:PORT/twilio/stream or ws://HOST:PORT/…")
-        dialect = GenericDialect(new_sid("call-"), {"from": caller, "to": called})
-        return await self._open(url, {}, dialect, on_trace)
+        generic = GenericDialect(new_sid("call-"), {"from": caller, "to": called})
+        return await self._open(url, {}, generic, on_trace)
 
     async def _twilio(self, url: str, caller: str, called: str, on_trace: OnTrace | None) -> StreamCall:
         trace = on_trace or (lambda *_: None)
@@ -131,6 +140,14 @@ class StreamPhone:
         self._statuses[call] = lambda what: side.status(status, call_id, what)
         return call
 
+    async def _audiosocket(self, url: str, caller: str, called: str, on_trace: OnTrace | None) -> StreamCall:
+        wanted = Wanted.of(url)
+        call_uuid = wanted.uuid
+        if wanted.announce:
+            call_uuid = await announce(self._http, wanted.announce, {"from": caller, "to": called})
+        link = await AudioSocketLink.connect(wanted.host, wanted.port)
+        return self._begin(link, AudioSocketDialect(call_uuid, wanted.rate_hz), link.abort, on_trace)
+
     async def tell_status(self, call: StreamCall, status: str = "completed", **news: str) -> None:
         """The status callback, `/status` beside `/voice`, and what it tells besides. Refusal if it is not
         taken."""
@@ -142,18 +159,30 @@ class StreamPhone:
         await post(self._http, self.account, url, {**form, "CallStatus": status, **news})
 
     async def _open(
-        self, url: str, headers: dict[str, str], dialect: Dialect, on_trace: OnTrace | None
+        self,
+        url: str,
+        headers: dict[str, str],
+        dialect: Dialect,
+        on_trace: OnTrace | None,
+        protocols: Sequence[str] = (),
     ) -> StreamCall:
         try:
             async with asyncio.timeout(HANDSHAKE_S):
-                socket = await self._http.ws_connect(url, headers=headers, max_msg_size=0, compress=0)
+                socket = await self._http.ws_connect(
+                    url, headers=headers, max_msg_size=0, compress=0, protocols=protocols
+                )
         except aiohttp.WSServerHandshakeError as error:
             raise Refusal(f"31920: handshake answered {error.status}") from None
         except aiohttp.ClientConnectionError as error:
             raise Refusal(f"31902: {error}") from None
         except TimeoutError:
             raise Refusal("31901: handshake timed out") from None
-        call = StreamCall(socket, dialect, on_trace=on_trace, keep=self._keep)
+        return self._begin(socket, dialect, partial(_abort, socket), on_trace)
+
+    def _begin(
+        self, link: Link, dialect: Dialect, abort: Callable[[], None], on_trace: OnTrace | None
+    ) -> StreamCall:
+        call = StreamCall(link, dialect, abort=abort, on_trace=on_trace, keep=self._keep)
         if on_trace is not None:
             on_trace(call.facts.opened_ns, "->", "stream opened, start")
         self._calls.add(call)
@@ -163,3 +192,10 @@ class StreamPhone:
 
 async def _answers(_dial: Dial) -> DialEnd:
     return DialEnd()
+
+
+def _abort(socket: aiohttp.ClientWebSocketResponse[Any]) -> None:
+    """The connection, without a close."""
+    connection = socket._response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()

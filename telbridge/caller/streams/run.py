@@ -26,7 +26,13 @@ from telbridge.caller.timeline import by_timestamp
 
 _CARRIERS: Final = ("twilio", *sides_of({}))
 _SECURE_OR_NOT: Final = ("ws:", "wss:", "http:", "https:")
-SCHEMES: Final = (*(f"{name}+{each}" for name in _CARRIERS for each in _SECURE_OR_NOT), "ws:", "wss:")
+_ASTERISK: Final = ("asterisk-ws:", "asterisk-wss:", "audiosocket:")
+SCHEMES: Final = (
+    *(f"{name}+{each}" for name in _CARRIERS for each in _SECURE_OR_NOT),
+    *_ASTERISK,
+    "ws:",
+    "wss:",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -58,15 +58,19 @@ class Door:
         admit: Callable[[Started], CallFacts | StreamLeg],
         *,
         control: CallControl | None = None,
+        protocols: Sequence[str] = (),
     ) -> web.WebSocketResponse:
         """From the upgrade to the end. `admit` says what call it is, or which leg has been waiting for this
-        stream, or raises `Refused`. `control`: what a new leg can have done beside its stream."""
-        upgrade = StreamUpgrade(compress=False)
+        stream, or raises `Refused`. `control`: what a new leg can have done beside its stream. `protocols`:
+        sub-protocols that the peer may ask for (RFC 6455 §1.9)."""
+        upgrade = StreamUpgrade(compress=False, protocols=protocols)
         await upgrade.prepare(request)
         transport = request.transport
         if transport is None:
             return upgrade
         socket = StreamSocket(transport, upgrade.incoming)
+        if not peer.traits.sends_always:
+            socket.ping_every(self._terms.media_timeout_s)
         try:
             leg, is_new = await self._welcome(socket, peer, admit, control)
         except Refused as refusal:

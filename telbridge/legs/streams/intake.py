@@ -19,9 +19,10 @@ DRIFT_AFTER_S: Final = 60.0
 class Intake:
     """What one stream has sent since it started."""
 
-    def __init__(self, format: AudioFormat, started_ns: int, timeout_s: float) -> None:
-        """`timeout_s`: silence for so long means that the peer is gone."""
-        self._format, self._started_ns, self._timeout_ns = format, started_ns, int(timeout_s * 1e9)
+    def __init__(self, format: AudioFormat, started_ns: int, timeout_s: float | None) -> None:
+        """`timeout_s`: silence for so long means that the peer is gone; None: silence means nothing."""
+        self._format, self._started_ns = format, started_ns
+        self._timeout_ns = None if timeout_s is None else int(timeout_s * 1e9)
         self.messages = 0
         self.audio_messages = 0
         self.octets = 0
@@ -37,7 +38,9 @@ class Intake:
     def silent_s(self, now_ns: int) -> float | None:
         """For how long nothing came, once that is too long."""
         silent_ns = now_ns - self.last_ns
-        return silent_ns / 1e9 if silent_ns >= self._timeout_ns else None
+        if self._timeout_ns is None or silent_ns < self._timeout_ns:
+            return None
+        return silent_ns / 1e9
 
     def flooding(self, now_ns: int) -> str | None:
         """What there is too much of, if so."""

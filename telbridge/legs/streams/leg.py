@@ -24,6 +24,7 @@ from telbridge.legs.streams.intake import Intake
 from telbridge.legs.streams.keys_out import KeysOut
 from telbridge.legs.streams.lead import Lead
 from telbridge.legs.streams.peer import (
+    Answering,
     Cleared,
     Complained,
     Curious,
@@ -37,7 +38,7 @@ from telbridge.legs.streams.peer import (
     Stopped,
     StreamPeer,
 )
-from telbridge.legs.streams.socket import BINARY, TEXT, frame
+from telbridge.legs.streams.socket import BINARY, TEXT
 from telbridge.legs.streams.transfer import CallControl, Transfer, Wish, destination
 
 FRAME_MS: Final = 20
@@ -58,6 +59,9 @@ NORMAL, POLICY, BUG = 1000, 1008, 1011
 
 class Wire(Protocol):
     """The socket, as a leg sees it (`socket.py`)."""
+
+    def framed(self, opcode: int, message: bytes) -> bytes:
+        """A message as it is written."""
 
     def write(self, frames: bytes) -> None: ...
 
@@ -116,12 +120,15 @@ class StreamLeg:
         self._opcode = TEXT if parts.peer.audio_is_text else BINARY
         self._lead_ms = parts.lead_ms
         self._lead = Lead(parts.lead_ms, marks=parts.peer.answers_marks)
-        self._intake = Intake(parts.format, parts.clock(), parts.media_timeout_s)
+        self._media_timeout_s = parts.media_timeout_s if parts.peer.traits.sends_always else None
+        self._intake = Intake(parts.format, parts.clock(), self._media_timeout_s)
         self._state = _State.ARRIVED
         self._media: Media | None = None
         self._on_event: Callable[[LegEvent], None] | None = None
         self._early_events: list[LegEvent] = []
         self._silence = parts.format.silence(parts.format.rate_hz * FRAME_MS // 1000)
+        # It counts as answered already; where we are still to say so, silence would end its ringing.
+        self._silence_early = parts.peer.wants_silence and not isinstance(parts.peer, Answering)
         self._silent_ns = 0
         """Silence sent since the last speech."""
         # Half a frame before it is dry, ticks being late by less: an unbroken stream.
@@ -129,7 +136,6 @@ class StreamLeg:
         self._parting_until_ns = 0
         self._sent_frames = self._rx_messages = self._rx_lost = 0
         """The last two: of streams before the present one."""
-        self._media_timeout_s = parts.media_timeout_s
         self._dry_frames = self._late_frames = 0
         """Of silence inside speech, as far as the call knows: at a dry carrier, at one that plays late."""
         self._all_marked = False
@@ -163,6 +169,8 @@ class StreamLeg:
             return
         self._state = _State.TALKING
         now_ns = self._clock()
+        if isinstance(self._peer, Answering):
+            self._say(self._peer.answer())
         if self._peer.traits.answers_idle_mark:
             self._mark(now_ns)
         elif self._peer.traits.answers_clear:
@@ -209,6 +217,8 @@ class StreamLeg:
     def flush(self) -> int:
         if self._state not in (_State.TALKING, _State.PARTING) or not self._lead.outstanding:
             return 0
+        if not self._peer.traits.clears:
+            return 0  # What has left will be heard.
         now_ns = self._clock()
         self._clear(now_ns)
         unplayed_ns = self._lead.cleared(now_ns) - self._silent_ns
@@ -303,10 +313,13 @@ class StreamLeg:
         if self._state is _State.AWAY:
             self._wait(now_ns)
             return
+        if self._state is _State.ARRIVED and self._silence_early:
+            self._keep_quiet(now_ns)
         if self._state is _State.TALKING:
             self._send(now_ns)
             leaving = self._transfer.leaving
-            if self._lead.dry_ns(now_ns) >= self._patience_ns and (self._words_wait() or not leaving):
+            may_take = not self._lead.stopped and (self._words_wait() or not leaving)
+            if self._lead.dry_ns(now_ns) >= self._patience_ns and may_take:
                 self._take_silence(now_ns)
             if leaving and self._has_said_all(now_ns):
                 self._leave(now_ns)
@@ -463,25 +476,40 @@ class StreamLeg:
         if speech is not None:
             self._pack(speech, now_ns, frames)
         elif self._peer.wants_silence:
-            silent_ns = self._silent_ns
-            self._pack(self._silence, now_ns, frames)
-            self._silent_ns = silent_ns + FRAME_NS
+            self._pack_silence(now_ns, frames)
         if frames:
             self._wire.write(b"".join(frames))
 
+    def _keep_quiet(self, now_ns: int) -> None:
+        """Nothing is to be heard yet, but something has to flow."""
+        frames: list[bytes] = []
+        if self._lead.dry_ns(now_ns) >= self._patience_ns:
+            self._pack_silence(now_ns, frames)
+            self._wire.write(b"".join(frames))
+
+    def _pack_silence(self, now_ns: int, frames: list[bytes]) -> None:
+        silent_ns = self._silent_ns
+        self._pack(self._silence, now_ns, frames)
+        self._silent_ns = silent_ns + FRAME_NS
+
     def _pack(self, speech: bytes | memoryview, now_ns: int, frames: list[bytes]) -> None:
         self._silent_ns = self._dry_frames = 0
-        frames.append(frame(self._opcode, self._peer.audio(speech)))
+        frames.append(self._wire.framed(self._opcode, self._peer.audio(speech)))
         self._sent_frames += 1
         self._lead.sent(FRAME_NS, now_ns)
         if (number := self._lead.mark_due(now_ns)) is not None:
             mark = self._peer.mark(str(number))
             if mark is not None:
-                frames.append(_framed(mark))
+                frames.append(self._framed(mark))
 
     def _say(self, message: Message | None) -> None:
         if message is not None:
-            self._wire.write(_framed(message))
+            self._wire.write(self._framed(message))
+
+    def _framed(self, message: Message) -> bytes:
+        if isinstance(message, str):
+            return self._wire.framed(TEXT, message.encode())
+        return self._wire.framed(BINARY, message)
 
     def _mark(self, now_ns: int) -> None:
         if (number := self._lead.mark(now_ns)) is not None:
@@ -514,7 +542,3 @@ class StreamLeg:
             self._early_events.append(event)
         else:
             self._loop.call_soon(self._on_event, event)
-
-
-def _framed(message: Message) -> bytes:
-    return frame(TEXT, message.encode()) if isinstance(message, str) else frame(BINARY, message)

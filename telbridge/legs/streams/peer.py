@@ -122,6 +122,8 @@ class PeerTraits:
     """How the caller is sent to somebody else; "" if not."""
     answers_clear: bool = False
     """`Cleared` comes back: that tells the round trip too."""
+    sends_always: bool = True
+    """Audio comes in silence too: who sends none for long is gone."""
 
 
 class StreamPeer(Protocol):
@@ -174,3 +176,11 @@ class Curious(Protocol):
 
     def event(self, event: str, facts: Mapping[str, str | int | bool]) -> Message | None:
         """What it is told of an event; None if it did not ask."""
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """What a peer has besides whose calls are not answered before we say so."""
+
+    def answer(self) -> Message:
+        """The call is answered."""

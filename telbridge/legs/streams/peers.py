@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from telbridge.legs.streams.audiosocket import AUDIOSOCKET
+from telbridge.legs.streams.chan_websocket import CHAN_WEBSOCKET
 from telbridge.legs.streams.generic import GENERIC
 from telbridge.legs.streams.peer import PeerTraits
 from telbridge.legs.streams.plivo import PLIVO
@@ -12,4 +14,13 @@ from telbridge.legs.streams.telnyx import TELNYX
 from telbridge.legs.streams.twilio import TWILIO
 from telbridge.legs.streams.vonage import VONAGE
 
-PEERS: Final[tuple[PeerTraits, ...]] = (TWILIO, TELNYX, PLIVO, SIGNALWIRE, VONAGE, GENERIC)
+PEERS: Final[tuple[PeerTraits, ...]] = (
+    TWILIO,
+    TELNYX,
+    PLIVO,
+    SIGNALWIRE,
+    VONAGE,
+    CHAN_WEBSOCKET,
+    AUDIOSOCKET,
+    GENERIC,
+)

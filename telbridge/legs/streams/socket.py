@@ -19,6 +19,7 @@ from telbridge.sockets.incoming import Incoming
 TEXT: Final = 0x1
 BINARY: Final = 0x2
 _CLOSE: Final = 0x8
+_PING: Final = 0x9
 _PONG: Final = 0xA
 _NORMAL: Final = 1000
 _FIN: Final = 0x80
@@ -62,8 +63,18 @@ class StreamSocket:
         self._transport, self._incoming = transport, incoming
         self._closing: asyncio.TimerHandle | None = None
         self._over = False
+        self._beat_s: float | None = None
+        self._pinged = False
         # Nothing here waits for the transport; aiohttp's own few frames must not either.
         transport.set_write_buffer_limits(high=1 << 30)
+
+    def framed(self, opcode: int, message: bytes) -> bytes:
+        """A message as it is written."""
+        return frame(opcode, message)
+
+    def ping_every(self, seconds: float) -> None:
+        """For a peer that may be silent for long: one that does not answer until the next ping is gone."""
+        self._beat_s = seconds
 
     def listen(self, on_data: Callable[[str | bytes], None]) -> None:
         """From now on data goes straight there, but for what `receive` still gives."""
@@ -72,15 +83,29 @@ class StreamSocket:
     async def receive(self) -> WSMessage:
         """Data, CLOSING once we have closed, or the end: CLOSE, CLOSED, or ERROR with its reason."""
         while True:
-            message = await self._incoming.next()
+            message = await self._next()
             if message.type is WSMsgType.PING:
                 self.write(frame(_PONG, message.data))
-            elif message.type is not WSMsgType.PONG:
+            elif message.type is WSMsgType.PONG:
+                self._pinged = False
+            else:
                 break
         self._over = message.type in (WSMsgType.CLOSE, WSMsgType.CLOSED, WSMsgType.ERROR)
         if message.type is WSMsgType.ERROR:
             self.close(message.data.code, "")
         return message
+
+    async def _next(self) -> WSMessage:
+        while True:
+            try:
+                async with asyncio.timeout(None if self._closing else self._beat_s):
+                    return await self._incoming.next()
+            except TimeoutError:
+                if self._pinged:
+                    self._transport.abort()
+                    return WSMessage(WSMsgType.CLOSED, None, None)
+                self._pinged = True
+                self.write(frame(_PING, b""))
 
     def write(self, frames: bytes) -> None:
         """Whole frames. Does nothing on a closed connection: the reader tells."""

@@ -1,0 +1,41 @@
+"""Calls as Asterisk brings them, through a real server and the embedded agent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from telbridge.caller.streams.phone import StreamPhone
+from tests.e2e.bridge import free_port, serving
+from tests.e2e.heard import contains
+from tests.e2e.test_providers import noise
+from tests.e2e.test_stream_calls import ECHO, heard
+
+
+async def test_an_echoing_agent_is_heard_by_audiosocket_and_by_chan_websocket(
+    any_pjsua2: str, tmp_path: Path
+) -> None:
+    port = free_port()
+    words = noise(0.3)
+    async with (
+        serving(any_pjsua2, tmp_path, {**ECHO, "audiosocket": {"port": port}}) as bridge,
+        StreamPhone() as phone,
+    ):
+        http = f"127.0.0.1:{bridge.http_port}/asterisk"
+        for number, address in enumerate(
+            (
+                f"audiosocket://127.0.0.1:{port}?announce=http://{http}/announce",
+                f"asterisk-ws://{http}/media",
+            ),
+            1,
+        ):
+            call = await phone.call(address)
+            await bridge.until_logged("answered", count=number)
+            await call.play(bytes(1600) + words + bytes(8000))
+            await call.hang_up()
+            record = (await bridge.records(number))[-1]
+            assert contains(heard(call), np.frombuffer(words, "<i2")) > 0.98, record
+            assert record["ingress"] == ("audiosocket", "chan_websocket")[number - 1]
+            assert record["ending"] == "caller_hung_up"
+            assert call.facts.complaints == []
