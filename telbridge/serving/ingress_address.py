@@ -48,7 +48,7 @@ class Addresses:
         host = request.headers.get("Host", "")
         if proxied:
             host = request.headers.get("X-Forwarded-Host", host)
-        if scheme not in ("http", "https") or not _HOST.fullmatch(host):
+        if scheme not in ("http", "https") or not _is_host(host):
             raise web.HTTPBadRequest(text="no such host")
         return f"{scheme}://{host.lower()}"
 
@@ -71,6 +71,14 @@ class Addresses:
     def is_proxy(self, address: str) -> bool:
         """Whether this is one that we trust."""
         return is_address(address) and any(ip_address(address) in network for network in self._trusted)
+
+
+def _is_host(text: str) -> bool:
+    """Not one with an impossible port or address either."""
+    try:
+        return _HOST.fullmatch(text) is not None and urlsplit(f"//{text}").port != 0
+    except ValueError:
+        return False
 
 
 def is_address(text: str) -> bool:

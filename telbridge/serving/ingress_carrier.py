@@ -11,7 +11,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -138,10 +137,7 @@ class CarrierIngress:
         """The request, once it is known to be the carrier's and new, and what it is remembered by.
         HTTPForbidden otherwise."""
         headers = {name.lower(): value for name, value in request.headers.items()}
-        url = self._addresses.url(request)
-        if not _is_url(url):
-            raise web.HTTPBadRequest(text="no such host")
-        asked = Asked(request.method, url, headers, await _body(request))
+        asked = Asked(request.method, self._addresses.url(request), headers, await _body(request))
         try:
             mark = self._read(lambda each: self._carrier.verify(each, self._wall()), asked)
         except NotVerified as refusal:
@@ -174,14 +170,6 @@ async def _body(request: web.Request) -> bytes:
             return await request.read()
     except TimeoutError:
         raise web.HTTPRequestTimeout(text="too slow") from None
-
-
-def _is_url(url: str) -> bool:
-    """Hosts that strangers name may look like one and have an impossible port or address."""
-    try:
-        return urlsplit(url).port != 0
-    except ValueError:
-        return False
 
 
 def _same_call(started: Started, arrival: Arrival) -> bool:

@@ -117,6 +117,14 @@ async def test_a_webhook_by_get_is_signed_by_its_url() -> None:
                 assert answer.status == status
 
 
+@pytest.mark.parametrize("host", ["h:99999", "[1.2]"])
+async def test_a_host_that_cannot_be_one_is_told_so(host: str) -> None:
+    async with stranger() as they:
+        headers = {"X-Twilio-Signature": "x", "Host": host}
+        async with they.http.post(they.bed.http("/twilio/voice"), data={"a": "b"}, headers=headers) as answer:
+            assert (answer.status, await answer.text()) == (400, "no such host")
+
+
 async def test_values_that_twilio_may_leave_unsigned_are_not_believed_then() -> None:
     async with stranger() as they:
         url = they.bed.http("/twilio/voice")
