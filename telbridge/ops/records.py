@@ -12,12 +12,12 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
 
-from telbridge.call.events import CallFacts, Ending
+from telbridge.call.events import CallFacts, Ending, LegQuality
 from telbridge.call.playout import PlayoutTotals
+from telbridge.call.quality import mos_received, mos_sent
 from telbridge.call.stage import Marks
 from telbridge.call.summary import CallSummary
 from telbridge.call.turns import Interruption, Turn
-from telbridge.ops.mos import mos_of
 
 HASH_DIGITS: Final = 16
 """Of 64: enough that no two callers of one installation meet."""
@@ -84,7 +84,7 @@ def record_of(summary: CallSummary, privacy: Privacy, *, ended_at: datetime | No
         "dialplan_failures": dict(summary.marks.failures),
         "faults": dict(summary.faults),
         "carrier": dict(summary.carrier),
-        "rtp": {**asdict(quality), "mos": mos_of(quality)} if (quality := summary.quality) else None,
+        "rtp": _rtp(summary.quality) if summary.quality else None,
     }
 
 
@@ -109,6 +109,16 @@ def record_without_a_call(facts: CallFacts, ending: Ending, detail: str, privacy
         marks=Marks(),
     )
     return record_of(nothing, privacy)
+
+
+def worse_mos(quality: LegQuality) -> float | None:
+    """Of the two directions."""
+    scores = [score for score in (mos_received(quality), mos_sent(quality)) if score is not None]
+    return round(min(scores), 2) if scores else None
+
+
+def _rtp(quality: LegQuality) -> dict[str, Any]:
+    return {**_tenths(asdict(quality)), "mos": worse_mos(quality)}
 
 
 def _rounded(value: float | None) -> float | None:

@@ -41,8 +41,7 @@ from telbridge.ops import logging
 from telbridge.ops.asking import StoreDown
 from telbridge.ops.callers import Callers
 from telbridge.ops.metrics import CallMetrics, Metrics
-from telbridge.ops.mos import mos_of
-from telbridge.ops.records import Privacy, record_of, record_without_a_call
+from telbridge.ops.records import Privacy, record_of, record_without_a_call, worse_mos
 from telbridge.ops.spool import Spool
 from telbridge.serving.apology import apology_path, filler_path
 from telbridge.serving.dialplans import Chosen, Dialplans, is_built_in
@@ -237,7 +236,7 @@ class Worker:
             for call_id in list(self._calls):
                 if (call := self._calls.get(call_id)) is not None:
                     quality = call.look_at_line()
-                    mos = mos_of(quality) if quality else None
+                    mos = worse_mos(quality) if quality else None
                     _say(event="call_figures", call_id=call_id, figures={**call.figures(), "mos": mos})
                 await asyncio.sleep(FIGURES_S / max(1, len(self._calls)))
             if not self._calls:

@@ -113,6 +113,10 @@ def _rtp(rtp: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             jitter = rtp.get(f"{way}_jitter_ms")
             text = f"{packets} packets, {rtp.get(f'{way}_lost') or 0} lost"
             yield title, text + (f", jitter {jitter:.1f} ms" if jitter is not None else "")
+    if rtp.get("jitter_buffer_ms") is not None:
+        yield "in the jitter buffer", length(rtp["jitter_buffer_ms"])
+    if rtp.get("drift_ppm") is not None:
+        yield "clock drift", f"{rtp['drift_ppm']:.0f} ppm"
     if rtp.get("rtt_ms") is not None:
         yield "round trip", length(rtp["rtt_ms"])
     if rtp.get("mos") is not None:
