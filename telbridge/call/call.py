@@ -59,7 +59,7 @@ from telbridge.call.events import (
     Unknown,
     UpdateRefused,
 )
-from telbridge.call.journal import Journal
+from telbridge.call.journal import OF_TURNS, Journal
 from telbridge.call.observer import NOBODY, Observer
 from telbridge.call.owed import Owed
 from telbridge.call.playout import Heard
@@ -417,7 +417,8 @@ class Call:
             self._log.warning("session_fault", kind=kind, what=what[:200])
 
     def _tell(self, event: str, **facts: str) -> None:
-        self.note(event, **{name: fact for name, fact in facts.items() if name != "text"})
+        if event not in OF_TURNS:
+            self.note(event, **facts)
         if not self._deaf:
             self._downlink.narration.happened(event, facts)
             self._director.happened(event, **facts)

@@ -7,6 +7,18 @@ from typing import Final
 
 MOST: Final = 1000
 """Events that are kept of one call: a peer in a loop must not fill the memory."""
+OF_TURNS: Final = frozenset(
+    {
+        "agent_said",
+        "agent_speaking",
+        "agent_stopped",
+        "caller_said",
+        "caller_speaking",
+        "caller_stopped",
+        "interrupted",
+    }
+)
+"""Events of a dialplan that the record tells otherwise: as turns, and as stretches of speech."""
 
 
 @dataclass(frozen=True, slots=True)

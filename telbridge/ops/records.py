@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -167,9 +168,13 @@ def _tenths(value: Any) -> Any:
     return round(value, 1) if isinstance(value, float) else value
 
 
+def _privately(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
     """To a file of JSON Lines. Blocks. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     line = json.dumps(record, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-    with path.open("ab") as file:
+    with open(path, "ab", opener=_privately) as file:
         file.write(line)

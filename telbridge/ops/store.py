@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -120,12 +121,20 @@ def _engine(url: str) -> Engine:
             pool_size=2,
             connect_args={"connect_timeout": CONNECT_S, "tcp_user_timeout": DEAF_MS},
         )
-    if parts.database:
-        Path(parts.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_private(Path(parts.database or ""))
     engine = create_engine(parts, connect_args={"timeout": BUSY_S})
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _on_begin)
     return engine
+
+
+def _make_private(file: Path) -> None:
+    """It holds numbers and words; what SQLite puts beside it gets the same rights. StoreDown."""
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise StoreDown(f"{file}: {error.strerror}") from error
 
 
 def _on_connect(connection: Any, _: Any) -> None:

@@ -29,6 +29,7 @@ def record(call_id: str = "c1", *, minute: int = 0, **more: Any) -> dict[str, An
         "answered_ms": 900.0,
         "session_ready_ms": 800.0,
         "turns": [greeting()],
+        "voices": {"caller": [], "agent": [[970.0, 2500.0]]},
         "events": [],
         "events_dropped": 0,
         "agent_heard_ms": 2000,

@@ -170,3 +170,12 @@ def test_what_is_no_database_says_so_in_one_line(tmp_path: Path) -> None:
     file.write_text("this is no database" * 100)
     with pytest.raises(StoreDown, match="file is not a database"):
         Store(f"sqlite:///{file}").get("c1")
+    with pytest.raises(StoreDown, match="Is a directory"):
+        Store(f"sqlite:///{tmp_path}")
+
+
+def test_nobody_else_on_the_machine_reads_the_records(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'state' / 'records.db'}")
+    store.add([record()])
+    assert {path.stat().st_mode & 0o077 for path in (tmp_path / "state").iterdir()} == {0}
+    store.close()

@@ -22,7 +22,7 @@ EVENTS = [
     {"at_ms": 900.0, "kind": "answered"},
     {"at_ms": 4000.0, "kind": "key", "method": "rfc4733"},
     {"at_ms": 6000.0, "kind": "loss", "packets": "12", "way": "from the caller"},
-    {"at_ms": 6500.0, "kind": "agent_speaking"},
+    {"at_ms": 6500.0, "kind": "greeting_done"},
 ]
 TURNS = [greeting(), answered(5000.0, more={"interruption": cut(9000.0), "caller_text": "No <b>thanks</b>."})]
 FULL = record(voices=VOICES, events=EVENTS, turns=TURNS)
@@ -82,19 +82,6 @@ def test_waits_keys_interruptions_and_losses_are_marked_with_their_times() -> No
         (9000.0, "cut"),
     ]
     assert line.marks[2].title == "packets lost: 12, from the caller"
-
-
-def test_where_nobody_measured_the_voices_events_tell_them() -> None:
-    events = [
-        {"at_ms": 1000.0, "kind": "agent_speaking"},
-        {"at_ms": 2000.0, "kind": "caller_speaking"},
-        {"at_ms": 2100.0, "kind": "interrupted"},
-        {"at_ms": 4000.0, "kind": "caller_stopped"},
-        {"at_ms": 5000.0, "kind": "agent_speaking"},
-    ]
-    line = timeline(record(events=events, duration_ms=8000))
-    assert [(span.from_ms, span.to_ms) for span in line.agent] == [(1000.0, 2100.0), (5000.0, 8000.0)]
-    assert [(span.from_ms, span.to_ms) for span in line.caller] == [(2000.0, 4000.0)]
 
 
 # ---------------------------------------------------------------- the page

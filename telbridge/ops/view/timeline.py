@@ -70,16 +70,14 @@ TITLES: Final[Mapping[str, tuple[str, str]]] = {
     "transfer_failed": ("bad", "transfer failed"),
     "failed": ("bad", "action failed"),
 }
-"""Events that have a mark; who speaks is drawn, and the rest is in the list of events."""
-_STARTS: Final = {"caller_speaking": "caller", "agent_speaking": "agent"}
-_STOPS: Final = {"caller_stopped": "caller", "agent_stopped": "agent", "interrupted": "agent"}
+"""Events that have a mark; the rest is in the list of events."""
 
 
 def timeline(record: Mapping[str, Any]) -> Timeline:
-    """Of a call that is over, or still goes on."""
+    """Of a call that is over."""
     events, turns = record.get("events") or (), record.get("turns") or ()
     length_ms = float(record.get("duration_ms") or 0)
-    voices = record.get("voices") or _voices(events, length_ms)
+    voices = record.get("voices") or {"caller": (), "agent": ()}
     marks = sorted([*_marks(events), *_cuts(turns)], key=lambda mark: mark.at_ms)
     return Timeline(
         length_ms,
@@ -118,21 +116,6 @@ def cut_words(cut: Mapping[str, Any]) -> str:
     if cut.get("talk_over_ms") is not None:
         words += f", both heard for {cut['talk_over_ms']:.0f} ms"
     return words + ("; nobody had said anything" if cut.get("false") else "")
-
-
-def _voices(events: Sequence[Mapping[str, Any]], end_ms: float) -> dict[str, list[list[float]]]:
-    """By what the API and the playout told, where nobody measured."""
-    found: dict[str, list[list[float]]] = {"caller": [], "agent": []}
-    since: dict[str, float] = {}
-    for event in events:
-        kind, at_ms = str(event.get("kind")), float(event["at_ms"])
-        if (who := _STARTS.get(kind)) is not None:
-            since.setdefault(who, at_ms)
-        elif (who := _STOPS.get(kind)) is not None and who in since:
-            found[who].append([since.pop(who), at_ms])
-    for who, from_ms in since.items():
-        found[who].append([from_ms, end_ms])
-    return found
 
 
 Stretch = tuple[float, float]
