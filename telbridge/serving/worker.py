@@ -57,7 +57,7 @@ from telbridge.sessions.credentials import SecretMissing
 log = structlog.get_logger()
 
 NOT_FOUND: Final = 404
-FIGURES_S: Final = 2.0
+FIGURES_S: Final = 3.0
 """Between two looks at a live call."""
 CALLERS_AGAIN_S: Final = 30.0
 LAST_CALLS_S: Final = 4.5
