@@ -50,9 +50,12 @@ def script(tmp_path: Path) -> Path:
     return file
 
 
-async def test_a_signal_to_the_supervisor_reaches_the_worker_and_ends_nobody(script: Path) -> None:
+async def test_a_signal_to_the_supervisor_reaches_the_worker_and_ends_nobody(
+    script: Path, tmp_path: Path
+) -> None:
     ready, said = asyncio.Event(), Said()
-    supervisor = Supervisor(Settings.model_validate({"call": {"agent": "deepgram"}}), lambda _: ready.set())
+    settings = Settings.model_validate({"call": {"agent": "deepgram"}, "records": {"folder": tmp_path}})
+    supervisor = Supervisor(settings, lambda _: ready.set())
     supervisor._worker = Child("worker", lambda: [str(script)], on_message=said)
     running = asyncio.create_task(supervisor.run())
     await asyncio.wait_for(ready.wait(), 10)
