@@ -234,13 +234,18 @@ class Worker:
         """Of each call now and then, one after the other, so that the loop is never held up for long."""
         while True:
             for call_id in list(self._calls):
-                if (call := self._calls.get(call_id)) is not None:
-                    quality = call.look_at_line()
-                    mos = worse_mos(quality) if quality else None
-                    _say(event="call_figures", call_id=call_id, figures={**call.figures(), "mos": mos})
+                self._tell_figures_of(call_id)
                 await asyncio.sleep(FIGURES_S / max(1, len(self._calls)))
             if not self._calls:
                 await asyncio.sleep(FIGURES_S)
+
+    def _tell_figures_of(self, call_id: str) -> None:
+        call = self._calls.get(call_id)
+        if call is None:
+            return
+        quality = call.look_at_line()
+        mos = worse_mos(quality) if quality else None
+        _say(event="call_figures", call_id=call_id, figures={**call.figures(), "mos": mos})
 
     async def _remember_callers(self) -> None:
         """Until the database tells: calls do not wait for it."""
