@@ -14,13 +14,13 @@ FILTERS: Final[Mapping[str, str]] = {
     "called": "called",
     "agent": "agent",
     "dialplan": "dialplan",
+    "ingress": "over",
     "trunk": "trunk",
 }
 """Text fields, by the names of the query."""
 CHOICES: Final[Mapping[str, tuple[str, Sequence[str]]]] = {
     "whose": ("whose fault", ("agent", "line", "telbridge", "dialplan", "operator")),
     "ending": ("ended", tuple(ending for ending in words.ENDINGS if ending)),
-    "ingress": ("over", ("sip", "twilio", "generic")),
 }
 
 
@@ -37,7 +37,7 @@ def list_page(
     return page(
         "Calls",
         tag("h1", "Calls"),
-        tag("section", tag("h2", f"Live · {len(live)}"), *_live(live), id="live"),
+        tag("section", tag("h2", f"Live · {len(live)}"), *_live(live, asked), id="live"),
         tag("section", _form(asked)),
         tag("section", tag("h2", "Over"), *_over(over, asked, older, trouble)),
         script=True,
@@ -62,9 +62,9 @@ def _form(asked: Mapping[str, str]) -> Html:
     return tag("details", tag("summary", shown), form, open="" if chosen else None)
 
 
-def _live(calls: Sequence[Mapping[str, Any]]) -> Iterator[Html]:
+def _live(calls: Sequence[Mapping[str, Any]], asked: Mapping[str, str]) -> Iterator[Html]:
     if not calls:
-        yield tag("p", "Nobody is on the phone.", class_="soft")
+        yield tag("p", "No such call." if asked else "Nobody is on the phone.", class_="soft")
         return
     names = ("call", "caller", "called", "agent", "dialplan", "lasts", "turns", "waited", "MOS")
     yield _table(names, 5, (_live_row(call) for call in calls))
