@@ -852,7 +852,8 @@ class Call:
         }
 
     def _summary(self, end: SessionEnd) -> CallSummary:
-        self._turns.close(self._clock())
+        self._turns.close()
+        self._turns.agent_speech.ended(self._ms())
         return CallSummary(
             facts=self._leg.facts,
             ending=end.ending,

@@ -313,9 +313,8 @@ class TurnBook:
 
     # ------------------------------------------------------------ the end
 
-    def close(self, at_ns: int) -> None:
+    def close(self) -> None:
         """The call is over: whatever is open is judged by what is known."""
-        self.agent_speech.ended(self._ms(at_ns))
         if self._voice.speaking:
             self._voice_ended()
         if any(turn.caller_text for turn in self.turns):
