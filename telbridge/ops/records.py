@@ -40,11 +40,10 @@ class Privacy:
         return "#" + digest.hexdigest()[:HASH_DIGITS]
 
 
-def record_of(summary: CallSummary, privacy: Privacy, *, ended_at: datetime | None = None) -> dict[str, Any]:
+def record_of(summary: CallSummary, privacy: Privacy, started_at: datetime) -> dict[str, Any]:
     """The record as it is kept. Keys ending in _ms are ms since the call arrived, or lengths."""
     facts = summary.facts
-    ended_at = ended_at or datetime.now(UTC)
-    started_at = ended_at - timedelta(milliseconds=summary.duration_ms)
+    ended_at = started_at + timedelta(milliseconds=summary.duration_ms)
     return {
         "call_id": facts.call_id,
         "started_at": started_at.isoformat(timespec="milliseconds"),
@@ -109,7 +108,7 @@ def record_without_a_call(facts: CallFacts, ending: Ending, detail: str, privacy
         dialplan_version="",
         marks=Marks(),
     )
-    return record_of(nothing, privacy)
+    return record_of(nothing, privacy, datetime.now(UTC))
 
 
 def worse_mos(quality: LegQuality) -> float | None:

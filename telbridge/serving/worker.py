@@ -175,7 +175,7 @@ class Worker:
                 observer.closed()
         if summary.answered_ms is not None:
             self._callers.called(self._privacy.number(facts.caller))
-        record = record_of(summary, self._privacy)
+        record = record_of(summary, self._privacy, known.started_at)
         await self._keep(record)
         call_log.info(
             "call_ended",

@@ -1,4 +1,4 @@
-"""What the record tells of a call besides its turns: stretches of speech, and events without words or keys."""
+"""What the record tells of a call besides its turns: stretches of speech; events without words or keys."""
 
 from __future__ import annotations
 
