@@ -11,6 +11,7 @@ run) wanted=(
 test) wanted=(
   "sip-tester|SIPp, a SIP client that the tests drive call by call"
   "baresip-core|baresip, a softphone that the tests call with"
+  "postgresql|a PostgreSQL server that the tests start for themselves, for records"
   "asterisk-core-sounds-en-wav|recorded speech at 8 kHz (CC-BY-SA-3.0)"
   "asterisk-core-sounds-en|the texts of that speech") ;;
 *) echo "usage: $0 run|test" >&2; exit 2 ;;

@@ -29,6 +29,7 @@ from telbridge.serving.ingress_settings import (
     StreamsSection,
     TwilioSection,
 )
+from telbridge.serving.records_settings import RecordsSection
 from telbridge.sessions.provider import Provider, VendorSettings, problems
 from telbridge.sessions.providers import PROVIDERS
 
@@ -129,20 +130,6 @@ class DialplansSection(_Section):
         Path | None,
         Field(description="folder of the dialplans; without it every call gets [call] and [session]"),
     ] = None
-
-
-class RecordsSection(_Section):
-    """[records]: one line a call."""
-
-    path: Annotated[Path | None, Field(description="file of the call records (JSON Lines)")] = None
-    transcripts: Annotated[bool, Field(description="keep what was said in the record")] = True
-
-    def file(self, environ: Mapping[str, str] = os.environ) -> Path:
-        """The file: as set, or in the user's state folder (XDG base directory specification)."""
-        if self.path is not None:
-            return self.path
-        state = environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-        return Path(state) / "telbridge" / "calls.jsonl"
 
 
 class LogSection(_Section):

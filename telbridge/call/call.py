@@ -36,6 +36,7 @@ from telbridge.call.events import (
     LegAnswered,
     LegEnded,
     LegEvent,
+    LegQuality,
     LegReport,
     MediaBack,
     MediaLost,
@@ -58,6 +59,7 @@ from telbridge.call.events import (
     Unknown,
     UpdateRefused,
 )
+from telbridge.call.journal import OF_TURNS, Journal
 from telbridge.call.observer import NOBODY, Observer
 from telbridge.call.owed import Owed
 from telbridge.call.playout import Heard
@@ -146,6 +148,8 @@ class Call:
         self._transcripts: dict[ReplyId, str] = {}
         self._observer = plan.observer
         self._meter = SpeechMeter(leg.format)
+        self._journal = Journal(self._started_ns)
+        self._lost = (0, 0)
         self._turns = TurnBook(self._started_ns, self._meter, plan.script.agent, plan.observer.turn_over)
         self._faults: Counter[str] = Counter()
         self._dtmf_count = 0
@@ -311,7 +315,7 @@ class Call:
             case SessionExpiring():
                 self._log.info("session_expiring", in_s=round(event.in_s))
             case SessionUpdated():
-                pass
+                self.note("updated")
             case Unknown():
                 self._fault("unknown_message", event.type)
             case _:
@@ -413,9 +417,15 @@ class Call:
             self._log.warning("session_fault", kind=kind, what=what[:200])
 
     def _tell(self, event: str, **facts: str) -> None:
+        if event not in OF_TURNS:
+            self.note(event, **facts)
         if not self._deaf:
             self._downlink.narration.happened(event, facts)
             self._director.happened(event, **facts)
+
+    def note(self, kind: str, **facts: str) -> None:
+        """For the record."""
+        self._journal.note(kind, self._clock(), **facts)
 
     # ------------------------------------------------------------ what a dialplan can have done
 
@@ -598,6 +608,7 @@ class Call:
             case Dtmf():
                 self._dtmf_count += 1
                 self._observer.key(event.method)
+                self.note("key", method=event.method)
                 if not self._deaf:
                     self._director.key(event.digit, event.method, event.duration_ms)
             case Held():
@@ -819,8 +830,30 @@ class Call:
     def tool_answered(self, tool_call_id: str) -> None:
         self._turns.tool_answered(tool_call_id, self._clock())
 
+    def look_at_line(self) -> LegQuality | None:
+        """RTP statistics so far; what was lost since the last look goes into the record."""
+        quality = self._leg.quality()
+        if quality is not None:
+            before, self._lost = self._lost, (quality.rx_lost, quality.tx_lost)
+            for way, now, then in zip(("from the caller", "to the caller"), self._lost, before, strict=True):
+                if now > then:
+                    self.note("loss", packets=str(now - then), way=way)
+        return quality
+
+    def figures(self) -> dict[str, Any]:
+        """For those who watch the call: small, and JSON."""
+        turns = self._turns.turns
+        return {
+            "answered_ms": self._since_start(self._answered_ns),
+            "turns": sum(1 for turn in turns if turn.replies),
+            "interruptions": sum(1 for turn in turns if turn.interruption),
+            "gap_ms": next((gap for turn in reversed(turns) if (gap := turn.gap_ms) is not None), None),
+            "session_losses": self._recovery.losses,
+        }
+
     def _summary(self, end: SessionEnd) -> CallSummary:
         self._turns.close()
+        self._turns.agent_speech.ended(self._ms())
         return CallSummary(
             facts=self._leg.facts,
             ending=end.ending,
@@ -835,7 +868,7 @@ class Call:
             playout=self._downlink.playout.totals,
             rate_hz=self._leg.format.rate_hz,
             frame_ms=self._leg.frame_ms,
-            quality=self._leg.quality(),
+            quality=self.look_at_line(),
             uplink_dropped_ms=self._seat.session.uplink_dropped_ms if self._seat is not None else 0,
             dtmf_count=self._dtmf_count,
             session_losses=self._recovery.losses,
@@ -843,6 +876,10 @@ class Call:
             dialplan=self._plan.script.plan.name,
             dialplan_version=self._plan.script.plan.version,
             marks=self._stage.marks,
+            caller_speech=self._turns.caller_speech.stretches,
+            agent_speech=self._turns.agent_speech.stretches,
+            events=self._journal.events,
+            events_dropped=self._journal.dropped,
         )
 
 

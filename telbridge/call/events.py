@@ -40,8 +40,12 @@ class Ending(Enum):
     """The worker was asked to stop and the deadline passed."""
     DIALPLAN_HUNG_UP = "dialplan_hung_up"
     """The call's dialplan ended it; the detail is the cause that it gave."""
+    NO_DIALPLAN = "no_dialplan"
+    """No dialplan wanted it: it was refused."""
     INTERNAL_ERROR = "internal_error"
     """A bug of ours; the log has the traceback."""
+    WORKER_DIED = "worker_died"
+    """The process that carried the call was killed, or crashed: the supervisor tells so in its place."""
 
 
 # ---------------------------------------------------------------- agent side

@@ -24,6 +24,21 @@ _NAMES: Final[Mapping[type[Order], str]] = {
 AFTERWARDS_S: Final = 15.0
 """What `on.hangup` began is waited for at most so long."""
 
+_NOTED: Final[Mapping[type[Order], str]] = {
+    orders.Update: "update",
+    orders.SwitchAgent: "switch_agent",
+    orders.SendDtmf: "send_dtmf",
+    orders.HoldMusic: "music",
+    orders.Say: "say",
+    orders.Play: "play",
+    orders.HangUp: "hang_up",
+    orders.CallWebhook: "webhook",
+    orders.CallHttp: "http",
+    orders.CallPython: "python",
+    orders.ToolResult: "tool_result",
+}
+"""Orders that stand in the record, by the name of their action; transfers tell more of themselves."""
+
 
 class Actor(Protocol):
     """What only the call itself can do."""
@@ -64,6 +79,9 @@ class Actor(Protocol):
 
     def tool_answered(self, tool_call_id: str) -> None:
         """Its result is on its way to the agent."""
+
+    def note(self, kind: str, **facts: str) -> None:
+        """For the record: no words, no keys."""
 
 
 @dataclass(slots=True)
@@ -109,6 +127,8 @@ class Stage:
             self._failed(order.id, str(why))
 
     def _perform(self, order: Order) -> None:
+        if kind := _NOTED.get(type(order)):
+            self._actor.note(kind)
         match order:
             case orders.Say() | orders.Play():
                 self._say(order)
@@ -295,6 +315,7 @@ class Stage:
     # ------------------------------------------------------------ to the director
 
     def _happened(self, event: str, **facts: str) -> None:
+        self._actor.note(event, **facts)
         if self.director is not None:
             self.director.happened(event, **facts)
 
@@ -303,6 +324,7 @@ class Stage:
             self.director.done(order, answer)
 
     def _failed(self, order: int, error: str) -> None:
+        self._actor.note("failed", error=error[:200])
         if self.director is not None:
             self.director.failed(order, error)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from telbridge.call.events import CallFacts, Ending, LegQuality
+from telbridge.call.journal import Happening
 from telbridge.call.playout import PlayoutTotals
 from telbridge.call.stage import Marks
 from telbridge.call.turns import Turn
@@ -53,6 +54,11 @@ class CallSummary:
     first_sound_ms: float | None = None
     """When the caller heard anything for the first time."""
     voice: CallerVoice = field(default_factory=CallerVoice)
+    caller_speech: list[tuple[float, float]] = field(default_factory=list)
+    agent_speech: list[tuple[float, float]] = field(default_factory=list)
+    """Stretches in which that voice was heard, ms since the call arrived."""
+    events: list[Happening] = field(default_factory=list)
+    events_dropped: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     """Complaints about the session by kind: bad messages, unknown types, errors."""
     carrier: Mapping[str, str] = field(default_factory=dict)

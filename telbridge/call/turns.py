@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from telbridge.call.events import ReplyId
+from telbridge.call.journal import Speech
 from telbridge.call.playout import Heard
 
 PARTS: Final = ("uplink", "end_of_turn", "first_audio", "downlink", "wire")
@@ -153,6 +154,9 @@ class TurnBook:
         """When the last voiced frame of the caller was handed to the session; set by whoever does it."""
         self.first_sound_ms: float | None = None
         """When the caller heard anything for the first time: the agent, or words of our own."""
+        self.caller_speech: Final = Speech()
+        self.agent_speech: Final = Speech()
+        """The agent's, or words of our own."""
         self._stopping: Interruption | None = None
         self._said: dict[int, dict[ReplyId, str]] = {}
         self._tools: dict[str, ToolTime] = {}
@@ -248,6 +252,7 @@ class TurnBook:
         if self.first_sound_ms is None:
             self.first_sound_ms = self._ms(at_ns)
         self._sounding_ns = at_ns
+        self.agent_speech.began(self._ms(at_ns))
         if self._voice.speaking:
             self._overlap_ns = at_ns
 
@@ -258,6 +263,7 @@ class TurnBook:
             self._stopping = None
         self._end_overlap(at_ns)
         self._sounding_ns = None
+        self.agent_speech.ended(self._ms(at_ns))
 
     def interrupted(self, heard: Sequence[Heard], at_ns: int, by: str = "api") -> None:
         """The agent was heard and has been flushed: the turn that it answered was cut."""
@@ -285,6 +291,7 @@ class TurnBook:
     def _voice_began(self) -> None:
         onset_ns = self._voice.onset_ns
         assert onset_ns is not None
+        self.caller_speech.began(self._ms(onset_ns))
         if self._sounding_ns is not None:
             self._overlap_ns = max(onset_ns, self._sounding_ns)
         if self._unexplained is not None:
@@ -295,6 +302,7 @@ class TurnBook:
     def _voice_ended(self) -> None:
         ended_ns = self._voice.last_voiced_ns
         assert ended_ns is not None
+        self.caller_speech.ended(self._ms(ended_ns))
         self._end_overlap(ended_ns)
         if self._begun_over is not None:
             turn, began_ns = self._begun_over

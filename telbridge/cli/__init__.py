@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from telbridge import __version__
-from telbridge.cli import call, check, demo, route, serve
+from telbridge.cli import call, check, demo, route, serve, top, why
 
 app = typer.Typer(
     name="telbridge",
@@ -21,6 +21,8 @@ app.command("call")(call.call)
 app.command("check")(check.check)
 app.command("route")(route.route)
 app.command("demo")(demo.demo)
+app.command("why")(why.why)
+app.command("top")(top.top)
 
 
 @app.command("version")

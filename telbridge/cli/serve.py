@@ -37,7 +37,7 @@ def serve(
         log.warning("settings_odd", what=warning)
     try:
         asyncio.run(Supervisor(settings, lambda ready: _announce(settings, ready)).run())
-    except ChildFailed as error:
+    except (ChildFailed, ConfigErrors) as error:
         typer.echo(f"telbridge: {error}", err=True)
         raise typer.Exit(1) from None
 
@@ -47,7 +47,7 @@ def _announce(settings: Settings, ready: Mapping[str, Any]) -> None:
         "serving",
         sip=ready["sip"],
         agent=settings.call.agent,
-        records=str(settings.records.file()),
+        records=settings.records.where(),
         pjsua2=ready["pjsua2"],
     )
     if "phone" in ready:

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
-from typing import Final
 
-READ_MOST: Final = 64_000_000
-"""Octets of records that are looked at, the newest ones: some hundred thousand calls."""
+from telbridge.ops import spool
+from telbridge.ops.asking import not_made_yet
 
 
 class Callers:
-    """Counts of one worker's records. A hidden number is nobody's."""
+    """Counts of one worker, by number as records keep it. A hidden number is nobody's."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
 
-    def read(self, records: Path) -> None:
-        """Add the answered calls of a file of records (JSON Lines). Blocks. Lines that are none are skipped;
-        so is a file that is not there: nobody has called yet."""
-        try:
-            with records.open("rb") as file:
-                size = file.seek(0, 2)
-                file.seek(max(0, size - READ_MOST))
-                if size > READ_MOST:
-                    file.readline()  # The middle of a record.
-                counts = Counter(_caller(line) for line in file)
-        except FileNotFoundError:
-            return
+    def read(self, url: str, waiting: Path) -> None:
+        """Add the answered calls of a database, and of what still waits for it. Blocks. StoreDown."""
+        found = {entry.record["call_id"]: entry.record for entry in spool.waiting(waiting)}
+        counts, known = _kept(url, found)
+        for call_id, record in found.items():
+            if call_id not in known and record.get("answered_ms") is not None and record.get("caller"):
+                counts[record["caller"]] += 1
         self._counts.update(counts)
 
     def before(self, caller: str) -> int:
@@ -40,9 +34,14 @@ class Callers:
         self._counts[caller] += 1
 
 
-def _caller(line: bytes) -> str:
+def _kept(url: str, waiting: Collection[str]) -> tuple[Counter[str], set[str]]:
+    """Of the database: the counts, and which of those that wait it has already."""
+    if not_made_yet(url):
+        return Counter(), set()
+    from telbridge.ops.store import Store
+
+    store = Store(url)
     try:
-        record = json.loads(line)
-        return str(record["caller"]) if record["answered_ms"] is not None else ""
-    except (ValueError, KeyError, TypeError):
-        return ""
+        return store.answered_by_caller(), store.known(waiting)
+    finally:
+        store.close()

@@ -1,45 +1,75 @@
-"""Every call leaves a record: one JSON object a line, appended by a thread, never on the audio path."""
+"""Every call leaves a record: one JSON object, on disk before anything else may fail."""
 
 from __future__ import annotations
 
-import asyncio
+import hashlib
+import hmac
 import json
+import os
 from collections.abc import Mapping
-from dataclasses import asdict
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import structlog
-
+from telbridge.call.events import CallFacts, Ending, LegQuality
+from telbridge.call.playout import PlayoutTotals
+from telbridge.call.quality import mos_received, mos_sent
+from telbridge.call.stage import Marks
 from telbridge.call.summary import CallSummary
 from telbridge.call.turns import Interruption, Turn
 
-log = structlog.get_logger()
+HASH_DIGITS: Final = 16
+"""Of 64: enough that no two callers of one installation meet."""
 
 
-def record_of(summary: CallSummary, *, transcripts: bool, ended_at: datetime | None = None) -> dict[str, Any]:
-    """The record as it is written. Keys ending in _ms are ms since the call arrived, or lengths."""
+@dataclass(frozen=True, slots=True)
+class Privacy:
+    """What of a call may be kept, and shown."""
+
+    transcripts: bool = True
+    key: bytes | None = None
+    """Of the hash of telephone numbers; None keeps them as they are."""
+
+    def number(self, number: str) -> str:
+        """As it is kept: the same number is always kept as the same text."""
+        if self.key is None or not number:
+            return number
+        digest = hmac.new(self.key, number.encode("utf-8", "replace"), hashlib.sha256)
+        return "#" + digest.hexdigest()[:HASH_DIGITS]
+
+
+def record_of(summary: CallSummary, privacy: Privacy, started_at: datetime) -> dict[str, Any]:
+    """The record as it is kept. Keys ending in _ms are ms since the call arrived, or lengths."""
     facts = summary.facts
+    ended_at = started_at + timedelta(milliseconds=summary.duration_ms)
     return {
         "call_id": facts.call_id,
-        "ended_at": (ended_at or datetime.now(UTC)).isoformat(timespec="milliseconds"),
+        "started_at": started_at.isoformat(timespec="milliseconds"),
+        "ended_at": ended_at.isoformat(timespec="milliseconds"),
         "ingress": facts.ingress,
-        "caller": facts.caller,
-        "called": facts.called,
+        "trunk": facts.trunk,
+        "caller": privacy.number(facts.caller),
+        "called": privacy.number(facts.called),
         "peer": facts.peer,
         "signalling_id": facts.signalling_id,
         "codec": str(facts.wire_format),
+        "agent": summary.agent,
         "ending": summary.ending.value,
         "detail": summary.detail,
         "duration_ms": round(summary.duration_ms),
         "answered_ms": _rounded(summary.answered_ms),
         "session_ready_ms": _rounded(summary.session_ready_ms),
-        "agent": summary.agent,
         "first_sound_ms": _rounded(summary.first_sound_ms),
         "caller_voice": asdict(summary.voice),
-        "turns": [_turn(turn, transcripts) for turn in summary.turns if turn != Turn(turn.agent)],
+        "turns": [_turn(turn, privacy.transcripts) for turn in summary.turns if turn != Turn(turn.agent)],
+        "voices": _tenths({"caller": summary.caller_speech, "agent": summary.agent_speech}),
+        "events": [
+            {"at_ms": round(event.at_ms, 1), "kind": event.kind, **_shown(event.facts, privacy)}
+            for event in summary.events
+        ],
+        "events_dropped": summary.events_dropped,
         "agent_heard_ms": summary.playout.heard_samples * 1000 // summary.rate_hz,
         "agent_discarded_ms": summary.playout.discarded_samples * 1000 // summary.rate_hz,
         "underruns": summary.playout.underruns,
@@ -54,12 +84,49 @@ def record_of(summary: CallSummary, *, transcripts: bool, ended_at: datetime | N
         "dialplan_failures": dict(summary.marks.failures),
         "faults": dict(summary.faults),
         "carrier": dict(summary.carrier),
-        "rtp": asdict(summary.quality) if summary.quality else None,
+        "rtp": _rtp(summary.quality) if summary.quality else None,
     }
+
+
+def record_without_a_call(facts: CallFacts, ending: Ending, detail: str, privacy: Privacy) -> dict[str, Any]:
+    """Of a call that came to nothing: no dialplan wanted it, or it fell over a bug of ours."""
+    nothing = CallSummary(
+        facts=facts,
+        ending=ending,
+        detail=detail,
+        duration_ms=0.0,
+        answered_ms=None,
+        session_ready_ms=None,
+        turns=[],
+        playout=PlayoutTotals(),
+        rate_hz=facts.wire_format.rate_hz,
+        quality=None,
+        uplink_dropped_ms=0,
+        dtmf_count=0,
+        session_losses=0,
+        dialplan="",
+        dialplan_version="",
+        marks=Marks(),
+    )
+    return record_of(nothing, privacy, datetime.now(UTC))
+
+
+def worse_mos(quality: LegQuality) -> float | None:
+    """Of the two directions."""
+    scores = [score for score in (mos_received(quality), mos_sent(quality)) if score is not None]
+    return round(min(scores), 2) if scores else None
+
+
+def _rtp(quality: LegQuality) -> dict[str, Any]:
+    return {**_tenths(asdict(quality)), "mos": worse_mos(quality)}
 
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 1)
+
+
+def _shown(facts: Mapping[str, str], privacy: Privacy) -> dict[str, str]:
+    return {name: privacy.number(fact) if name == "target" else fact for name, fact in facts.items()}
 
 
 def _turn(turn: Turn, transcripts: bool) -> dict[str, Any]:
@@ -91,25 +158,22 @@ def _interruption(one: Interruption | None) -> dict[str, Any] | None:
     }
 
 
-def _tenths(figures: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: round(value, 1) if isinstance(value, float) else value for key, value in figures.items()}
+def _tenths(value: Any) -> Any:
+    """Every figure of a tree to a tenth."""
+    if isinstance(value, Mapping):
+        return {key: _tenths(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_tenths(inner) for inner in value]
+    return round(value, 1) if isinstance(value, float) else value
 
 
-class RecordFile:
-    """An append-only file of records; a write that fails is logged with the call's id and tried no more."""
+def _privately(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
 
-    async def write(self, record: Mapping[str, Any]) -> None:
-        """One line, in a thread: a slow disk delays nobody's audio."""
-        line = json.dumps(record, ensure_ascii=False) + "\n"
-        try:
-            await asyncio.to_thread(self._append, line)
-        except OSError as error:
-            log.error("record_lost", call_id=record["call_id"], path=str(self.path), error=str(error))
-
-    def _append(self, line: str) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line)
+def append_line(path: Path, record: Mapping[str, Any]) -> None:
+    """To a file of JSON Lines. Blocks. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = json.dumps(record, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+    with open(path, "ab", opener=_privately) as file:
+        file.write(line)

@@ -19,6 +19,7 @@ from telbridge.config import ConfigErrors, Settings
 from telbridge.legs.streams.tickets import TicketOffice
 from telbridge.ops import catalogue
 from telbridge.serving.admin import Admin
+from telbridge.serving.calls import Calls
 from telbridge.serving.children import Child, ChildFailed
 from telbridge.serving.dialplans import uses_local_agent
 from telbridge.serving.figures import Figures, Own
@@ -46,16 +47,18 @@ class Supervisor:
         self._agent_ready = asyncio.Event()
         self._agent = Child("agent", self._agent_arguments)
         self._figures = Figures()
+        self._calls = Calls(settings.records)
         self._workers = Workers(
             settings,
             self._known_agent_port,
             self._kept_for_workers,
-            on_death=self._figures.forget,
+            on_message=self._calls.on_message,
+            on_death=self._on_worker_death,
             environ=self._figures.environ,
         )
         self._ticket_key = secrets.token_bytes(32)
         phone = PhonePage(settings, TicketOffice(self._ticket_key), lambda: self._workers.have_http)
-        pages = [self._figures.page(self._own_figures), *phone.routes()]
+        pages = [self._figures.page(self._own_figures), *self._calls.pages(), *phone.routes()]
         self._admin = Admin(settings.admin, self._not_ready, pages)
 
     async def run(self) -> None:
@@ -71,6 +74,7 @@ class Supervisor:
             self._local = await asyncio.to_thread(uses_local_agent, self._settings)
             self._figures.open()
             await self._start_admin()
+            self._calls.start()
             await self._start()
             self._on_ready({**self._workers.ready, **self._phone()})
             await self._stop.wait()
@@ -103,6 +107,7 @@ class Supervisor:
         await drain
         hurried.cancel()
         await self._agent.stop(AGENT_STOP_S)
+        await self._calls.stop()
         await self._admin.stop()
         self._figures.close()
 
@@ -134,6 +139,10 @@ class Supervisor:
             return ["draining"]
         agent = ["agent is not ready"] if self._local and not self._agent.is_ready else []
         return [*self._workers.not_ready(), *agent]
+
+    def _on_worker_death(self, number: int, pid: int) -> None:
+        self._figures.forget(pid)
+        self._calls.on_worker_end(number)
 
     def _own_figures(self) -> Iterator[Own]:
         """What the workers cannot tell of themselves."""

@@ -12,6 +12,7 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
@@ -26,7 +27,7 @@ from telbridge.audio.formats import PCM_8K
 from telbridge.audio.wav import load_wav
 from telbridge.call.call import Call, CallPlan
 from telbridge.call.director import Script
-from telbridge.call.events import CallFacts
+from telbridge.call.events import CallFacts, Ending
 from telbridge.call.observer import Observer
 from telbridge.call.ports import Leg
 from telbridge.config import ConfigError, ConfigErrors, Settings
@@ -38,9 +39,11 @@ from telbridge.legs.sip.front import Front
 from telbridge.legs.sip.library import SipUnavailable
 from telbridge.legs.streams.leg import StreamLeg
 from telbridge.ops import logging
+from telbridge.ops.asking import StoreDown
 from telbridge.ops.callers import Callers
 from telbridge.ops.metrics import CallMetrics, Metrics
-from telbridge.ops.records import RecordFile, record_of
+from telbridge.ops.records import Privacy, record_of, record_without_a_call, worse_mos
+from telbridge.ops.spool import Spool
 from telbridge.serving.apology import apology_path, filler_path
 from telbridge.serving.dialplans import Chosen, Dialplans, is_built_in
 from telbridge.serving.ingress import Ingress
@@ -50,10 +53,14 @@ from telbridge.serving.outside import World, in_format
 from telbridge.serving.pulse import Pulse, refused_by_sip, refused_streams
 from telbridge.serving.sessions import Sessions
 from telbridge.sessions.connection import make_http_session
+from telbridge.sessions.credentials import SecretMissing
 
 log = structlog.get_logger()
 
 NOT_FOUND: Final = 404
+FIGURES_S: Final = 3.0
+"""Between two looks at a live call."""
+CALLERS_AGAIN_S: Final = 30.0
 LAST_CALLS_S: Final = 4.5
 """After the drain deadline: calls that were asked to end get so long, and the length of the apology, to say
 so and to write their records."""
@@ -75,7 +82,8 @@ class Worker:
         self._told = 0, 0
         self._sessions = Sessions(settings, start.agent_port, self.dialplans.agents)
         self._world = World(settings.local_agent)
-        self._records = RecordFile(settings.records.file())
+        self._spool = Spool(settings.records.spool(), settings.records.path)
+        self._privacy = Privacy(settings.records.transcripts, settings.records.key())
         self._words = _own_words(settings)
         self._callers = Callers()
         self._ticket_key = base64.b64decode(start.ticket_key) if start.ticket_key else None
@@ -104,7 +112,8 @@ class Worker:
                 asyncio.create_task(self._sessions.keep_secrets_fresh()),
                 asyncio.create_task(self.dialplans.watch()),
                 asyncio.create_task(self._world.prepare(needs_voice=self.dialplans.needs_voice)),
-                asyncio.create_task(asyncio.to_thread(self._callers.read, self._records.path)),
+                asyncio.create_task(self._remember_callers()),
+                asyncio.create_task(self._tell_figures()),
             ]
             try:
                 if self._number == 1:  # Streams and their webhooks must meet in one process.
@@ -160,35 +169,40 @@ class Worker:
         self._metrics.offered(facts.ingress, facts.trunk)
         observer: CallMetrics | None = None
         try:
-            known = _facts(facts, self._callers.before(facts.caller))
+            known = _facts(facts, self._callers.before(self._privacy.number(facts.caller)))
             chosen = self.dialplans.plan_for(known, known.started_at)
             if chosen is None:
                 call_log.warning("no_dialplan", remedy="write one without [match]; see `telbridge route`")
                 self._metrics.rejected(facts.ingress, "no_dialplan")
                 leg.reject(NOT_FOUND)
+                await self._keep(record_without_a_call(facts, Ending.NO_DIALPLAN, "", self._privacy))
                 return
             observer = self._observer(facts, chosen)
             call = self._call(leg, chosen, known, observer, call_log)
             self._calls[facts.call_id] = call
+            self._tell_start(facts, chosen)
             summary = await call.run()
             observer.ended(summary)
             if isinstance(leg, StreamLeg):
                 summary.carrier = await leg.told()
-        except Exception:  # noqa: BLE001 - the wall between calls
+        except Exception as bug:  # noqa: BLE001 - the wall between calls
             call_log.exception("call_bug")
             leg.hang_up()
             if observer is not None:
                 observer.broke()
+            record = record_without_a_call(facts, Ending.INTERNAL_ERROR, type(bug).__name__, self._privacy)
+            await self._keep(record)
             return
         finally:
             if observer is not None:
                 observer.closed()
         if summary.answered_ms is not None:
-            self._callers.called(facts.caller)
+            caller = self._privacy.number(facts.caller)
+            self._callers.called(caller)
             if self._front is not None:
-                _say(event="called", caller=facts.caller)
-        record = record_of(summary, transcripts=self._settings.records.transcripts)
-        await self._records.write(record)
+                _say(event="called", caller=caller)
+        record = record_of(summary, self._privacy, known.started_at)
+        await self._keep(record)
         call_log.info(
             "call_ended",
             ending=summary.ending.value,
@@ -228,6 +242,48 @@ class Worker:
             clock=time.monotonic_ns,
             log=call_log,
         )
+
+    async def _keep(self, record: Mapping[str, Any]) -> None:
+        """On disk; the supervisor carries it to the database."""
+        await self._spool.put(record)
+        _say(event="call_ended", call_id=record["call_id"])
+
+    def _tell_start(self, facts: CallFacts, chosen: Chosen) -> None:
+        """As the record that stays, should this process die before it writes a better one."""
+        plan = chosen.plan
+        record = record_without_a_call(facts, Ending.INTERNAL_ERROR, "", self._privacy)
+        agent = plan.sessions[""].agent or self._sessions.default
+        begun = {**record, "agent": agent, "dialplan": plan.name, "dialplan_version": plan.version}
+        _say(event="call_started", record=begun)
+
+    async def _tell_figures(self) -> None:
+        """Of each call now and then, one after the other, so that the loop is never held up for long."""
+        while True:
+            for call_id in list(self._calls):
+                self._tell_figures_of(call_id)
+                await asyncio.sleep(FIGURES_S / max(1, len(self._calls)))
+            if not self._calls:
+                await asyncio.sleep(FIGURES_S)
+
+    def _tell_figures_of(self, call_id: str) -> None:
+        call = self._calls.get(call_id)
+        if call is None:
+            return
+        quality = call.look_at_line()
+        mos = worse_mos(quality) if quality else None
+        _say(event="call_figures", call_id=call_id, figures={**call.figures(), "mos": mos})
+
+    async def _remember_callers(self) -> None:
+        """Until the database tells: calls do not wait for it."""
+        section = self._settings.records
+        while True:
+            try:
+                await asyncio.to_thread(self._callers.read, section.url(), section.spool())
+            except (StoreDown, OSError) as error:
+                log.warning("callers_unknown", why=str(error), again_in_s=CALLERS_AGAIN_S)
+                await asyncio.sleep(CALLERS_AGAIN_S)
+            else:
+                return
 
     async def _drain(self, hurry: asyncio.Event) -> None:
         idle: asyncio.Task[Any] = asyncio.create_task(self.idle.wait())
@@ -327,7 +383,7 @@ def main() -> int:
     logging.configure(start.settings.log.level, start.settings.log.format, process=name)
     try:
         uvloop.run(_main(start, stdin))
-    except (SipUnavailable, ConfigErrors, OSError) as error:
+    except (SipUnavailable, ConfigErrors, SecretMissing, OSError) as error:
         _say(event="failed", error=str(error))
         return 1
     return 0

@@ -45,13 +45,14 @@ class Workers:
         agent_port: Callable[[], Awaitable[int | None]],
         kept: Callable[[], Kept],
         *,
-        on_death: Callable[[int], None],
+        on_message: Callable[[int, Mapping[str, Any]], None],
+        on_death: Callable[[int, int], None],
         environ: Mapping[str, str],
     ) -> None:
-        """`agent_port` waits for the embedded agent, where there is one. `on_death`, `environ`: of each
-        worker (`Child`)."""
+        """`agent_port` waits for the embedded agent, where there is one. `on_message`, `on_death`, `environ`:
+        of each worker (`Child`), by its number."""
         self._settings, self._agent_port, self._kept = settings, agent_port, kept
-        self._tell_death, self._environ = on_death, environ
+        self._tell_message, self._tell_death, self._environ = on_message, on_death, environ
         self._workers: list[Child] = []
         self._dispatcher: Child | None = None
         self._inner_port = 0
@@ -115,7 +116,8 @@ class Workers:
                     "worker",
                     _worker_arguments,
                     first_line=first_line,
-                    on_death=self._tell_death,
+                    on_message=partial(self._tell_message, 1),
+                    on_death=partial(self._tell_death, 1),
                     environ=self._environ,
                 )
             ]
@@ -229,11 +231,12 @@ class Workers:
         self._tell(do="up", number=number, **self._up[number])
 
     def _on_death(self, number: int, pid: int) -> None:
-        self._tell_death(pid)
+        self._tell_death(number, pid)
         if self._up.pop(number, None) is not None:
             self._tell(do="gone", number=number)
 
     def _on_message(self, number: int, message: Mapping[str, Any]) -> None:
+        self._tell_message(number, message)
         if message["event"] == "calls" and number in self._up:
             counts = {"calls": message["calls"], "streams": message["streams"]}
             self._up[number].update(counts)

@@ -13,6 +13,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+
 SERVING_S = 60.0
 
 
@@ -105,6 +107,13 @@ class Bridge:
         """The records, once there are so many."""
         await self.until_logged("call_ended", count=count, within_s=within_s)
         return self._written()
+
+    async def kept(self, call_id: str) -> dict[str, Any]:
+        """A call's record by the admin port, which has it as soon as a worker or the supervisor wrote it."""
+        async with aiohttp.ClientSession(self.admin) as http, http.get(f"/calls/{call_id}") as answer:
+            assert answer.status == 200, await answer.text()
+            record: dict[str, Any] = await answer.json()
+            return record
 
     def _written(self) -> list[dict[str, Any]]:
         if not self._records.exists():

@@ -260,3 +260,14 @@ def _kill_child(bridge: Bridge, module: str) -> None:
             os.kill(pid, signal.SIGKILL)
             return
     raise AssertionError(f"no child runs {module}")
+
+
+async def test_a_call_that_its_worker_took_with_it_leaves_a_record(any_pjsua2: str, tmp_path: Path) -> None:
+    async with serving(any_pjsua2, tmp_path, ECHO) as bridge, Softphone("127.0.0.1") as phone:
+        call = await phone.call(bridge.uri)
+        await call.wait_answered(10)
+        (arrived,) = await bridge.until_logged("call_arrived")
+        _kill_child(bridge, "telbridge.serving.worker")
+        await bridge.until_logged("call_lost")
+        record = await bridge.kept(arrived["call_id"])
+    assert (record["ending"], record["verdict"]["whose"]) == ("worker_died", "telbridge")

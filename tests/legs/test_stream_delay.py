@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telbridge.audio.formats import PCMU_8K
+from telbridge.audio.speech import SpeechMeter
 from telbridge.call.downlink import Downlink
 from telbridge.call.events import CallFacts, ReplyId
 from telbridge.call.playout import KEPT_MS
@@ -160,11 +161,16 @@ def bed(way_ms: int) -> Bed:
         on_over=lambda _: None,
     )
     leg = StreamLeg(parts)
-    voice.downlink = Downlink(leg, TurnBook(0), tell=lambda _: None, said=lambda _: None)
+    turns = TurnBook(0, SpeechMeter(PCMU_8K))
+    voice.downlink = Downlink(leg, turns, tell=_nobody, said=_nobody, clock=lambda: line.now_ns)
     voice.downlink.connect()
     leg.attach(voice, lambda _: None)  # type: ignore[arg-type]
     leg.answer()
     return Bed(leg, line, voice.downlink, [])
+
+
+def _nobody(_: object) -> None:
+    """Nobody asks."""
 
 
 SETTLED_MS = 12_000

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +52,13 @@ def script(tmp_path: Path) -> Path:
 
 
 async def test_a_signal_to_the_supervisor_reaches_the_worker_and_ends_nobody(
-    script: Path, monkeypatch: pytest.MonkeyPatch
+    script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ready, said = asyncio.Event(), Said()
     monkeypatch.setattr(workers, "_worker_arguments", lambda: [str(script)])
-    monkeypatch.setattr(workers, "Child", partial(Child, on_message=said))
-    supervisor = Supervisor(Settings.model_validate({"call": {"agent": "deepgram"}}), lambda _: ready.set())
+    monkeypatch.setattr(workers, "Child", lambda *args, **more: Child(*args, **{**more, "on_message": said}))
+    settings = Settings.model_validate({"call": {"agent": "deepgram"}, "records": {"folder": tmp_path}})
+    supervisor = Supervisor(settings, lambda _: ready.set())
     running = asyncio.create_task(supervisor.run())
     await asyncio.wait_for(ready.wait(), 10)
     for _ in range(2):

@@ -1,0 +1,1 @@
+"""A call for people's eyes: in a terminal, and as a page."""
