@@ -41,7 +41,8 @@ class Interruption:
     heard_ms: int = 0
     discarded_ms: int = 0
     false: bool | None = None
-    """Nobody said anything: no transcript followed, from an API that sends them. None: not known."""
+    """Nobody said anything: the agent spoke again and no transcript came, from an API that sends them. None:
+    not known."""
 
     @property
     def detect_ms(self) -> float | None:
@@ -319,8 +320,9 @@ class TurnBook:
             self._voice_ended()
         if any(turn.caller_text for turn in self.turns):
             for turn, following in zip(self.turns, self.turns[1:], strict=False):
-                if turn.interruption is not None and turn.interruption.by == "api":
-                    turn.interruption.false = not following.caller_text
+                cut = turn.interruption
+                if cut is not None and cut.by == "api" and following.replies:
+                    cut.false = not following.caller_text
         self._tell(len(self.turns))
 
     # ------------------------------------------------------------ inside

@@ -211,7 +211,8 @@ HEARD: Final = _cuts.counter(
 FALSE_BARGE_INS: Final = _cuts.counter(
     "barge_ins_false",
     "ingress agent",
-    "Barge-ins after which the API sent no transcript of the caller, in calls in which it sends some.",
+    "Barge-ins after which the agent spoke again and no transcript of the caller came, in calls in which "
+    "the API sends some.",
 )
 AGENT_INTERRUPTIONS: Final = _cuts.counter(
     "agent_interruptions",

@@ -268,6 +268,8 @@ async def test_a_barge_in_without_words_was_false(follows: str) -> None:
         await stage.passes(500)
         if follows:
             stage.session.emit(CallerTranscript(follows))
+        stage.at(5, AgentAudio(stage.new_reply(), LOUD * 10, 0))
+        await stage.passes(500)
         summary = await _over(stage, task)
     (cut,) = [turn.interruption for turn in summary.turns if turn.interruption]
     assert cut.false is (not follows)
