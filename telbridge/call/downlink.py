@@ -154,6 +154,6 @@ class Downlink:
             if unplayed_ms:  # The carrier threw it away: nothing more leaves.
                 self._turns.silent(now_ns)
         self._agent_sounds = False
-        self.narration.cut(heard, interrupted=bool(cut_by))
+        self.narration.cut(heard, interrupted=cut_by == "api")
         self.utterances.cut()
         return heard
