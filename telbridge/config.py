@@ -22,6 +22,7 @@ from telbridge.legs.sip.settings import SipSettings
 from telbridge.serving.admin_settings import AdminSection
 from telbridge.serving.carrier_settings import PlivoSection, SignalWireSection, TelnyxSection, VonageSection
 from telbridge.serving.ingress_settings import (
+    AriSection,
     AsteriskSection,
     AudioSocketSection,
     GenericSection,
@@ -165,6 +166,7 @@ class _Settings(_Section):
     vonage: VonageSection = VonageSection()
     asterisk: AsteriskSection = AsteriskSection()
     audiosocket: AudioSocketSection = AudioSocketSection()
+    ari: AriSection = AriSection()
     generic: GenericSection = GenericSection()
     call: CallSection = CallSection()
     session: SessionSection = SessionSection()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from telbridge.audio.formats import AudioFormat
 from telbridge.call.events import AgentEvent, CallFacts, LegEvent, LegQuality, Said, SessionEnd
@@ -95,6 +95,13 @@ class Leg(Protocol):
 
     def quality(self) -> LegQuality | None:
         """RTP statistics, while the leg lives and after its end; None where the leg has none."""
+
+
+@runtime_checkable
+class TakesTags(Protocol):
+    """A leg whose peer keeps what a dialplan notes of the call."""
+
+    def tag(self, text: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,15 @@ from typing import Any, Final, Protocol, assert_never
 
 from telbridge.call.director import Director
 from telbridge.call.observer import Observer
-from telbridge.call.ports import Leg, Outside, OutsideFailed, Session, TextRole, UpdateImpossible
+from telbridge.call.ports import (
+    Leg,
+    Outside,
+    OutsideFailed,
+    Session,
+    TakesTags,
+    TextRole,
+    UpdateImpossible,
+)
 from telbridge.dialplan import orders
 from telbridge.dialplan.orders import Order
 
@@ -149,6 +157,8 @@ class Stage:
                 self._later(self._answer(order, "python", self._outside.python(order)))
             case orders.Tag():
                 self.marks.tags.append(order.text)
+                if isinstance(self._leg, TakesTags):
+                    self._leg.tag(order.text)
             case orders.Count():
                 name = _counted(order.metric, order.labels)
                 self.marks.counts[name] = self.marks.counts.get(name, 0.0) + order.add

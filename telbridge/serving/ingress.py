@@ -13,6 +13,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from telbridge.call.events import Ending
+from telbridge.call.ports import Leg
 from telbridge.config import ConfigError, ConfigErrors, Settings
 from telbridge.legs.streams.announcements import Announcements
 from telbridge.legs.streams.audiosocket import AUDIOSOCKET
@@ -22,6 +23,7 @@ from telbridge.legs.streams.leg import StreamLeg
 from telbridge.legs.streams.tickets import TicketOffice
 from telbridge.serving.carriers import carriers_of
 from telbridge.serving.ingress_address import Addresses
+from telbridge.serving.ingress_ari import AriIngress
 from telbridge.serving.ingress_asterisk import AsteriskIngress
 from telbridge.serving.ingress_audiosocket import AudioSocketIngress
 from telbridge.serving.ingress_carrier import CarrierIngress
@@ -51,7 +53,7 @@ class Ingress:
     def __init__(
         self,
         settings: Settings,
-        on_leg: Callable[[StreamLeg], None],
+        on_leg: Callable[[Leg], None],
         log: Any,
         *,
         clock: Callable[[], int] = time.monotonic_ns,
@@ -75,6 +77,9 @@ class Ingress:
         self._generic_token = None if token is None else self._secret(token, "generic.token")
         token = settings.asterisk.token
         self._asterisk_token = None if token is None else self._secret(token, "asterisk.token")
+        password = settings.ari.password if settings.ari.url else None
+        self._ari_password = None if password is None else self._secret(password, "ari.password")
+        self._ari: AriIngress | None = None
         self._announcements = Announcements()
         self._audiosocket: AudioSocketIngress | None = None
         self._ticking: StreamClock | None = None
@@ -87,7 +92,7 @@ class Ingress:
 
     @property
     def live_calls(self) -> int:
-        return len(self._live)
+        return len(self._live) + (self._ari.live_calls if self._ari else 0)
 
     @property
     def throttled(self) -> int:
@@ -98,6 +103,7 @@ class Ingress:
         """For a log or status line; {} while it does not listen."""
         http = self._settings.http
         described = {"http": f"{http.host}:{http.port}"} if self._runner else {}
+        described |= self._ari.describe() if self._ari else {}
         return described | (self._audiosocket.describe() if self._audiosocket else {})
 
     async def start(self) -> None:
@@ -107,6 +113,9 @@ class Ingress:
         self._audiosocket = self._audiosocket_port(self._ticking)
         try:
             await self._audiosocket.start()
+            if self._ari_password is not None:
+                self._ari = self._ari_client(self._ticking, self._ari_password)
+                await self._ari.start()
         except ConfigErrors:
             await self.stop()
             raise
@@ -155,6 +164,8 @@ class Ingress:
             self._listener = None
         if self._audiosocket is not None:
             await self._audiosocket.stop()
+        if self._ari is not None:
+            await self._ari.stop()
         if self._runner is not None:
             runner, self._runner = self._runner, None
             await runner.cleanup()
@@ -238,6 +249,18 @@ class Ingress:
             log=self._log,
         )
 
+    def _ari_client(self, ticking: StreamClock, password: str) -> AriIngress:
+        return AriIngress(
+            self._settings.ari,
+            password,
+            terms=self._terms(),
+            on_leg=self._on_leg,
+            has_room=self._has_room,
+            ticking=ticking,
+            clock=self._clock,
+            log=self._log,
+        )
+
     def _terms(self) -> Terms:
         streams = self._settings.streams
         return Terms(
@@ -272,7 +295,7 @@ class Ingress:
         self._throttle.give_back(self._addresses.client(request), self._clock())
 
     def _has_room(self) -> bool:
-        if self._draining or len(self._live) >= self._settings.streams.max_calls:
+        if self._draining or self.live_calls >= self._settings.streams.max_calls:
             self.no_room["draining" if self._draining else "full"] += 1
             return False
         return True

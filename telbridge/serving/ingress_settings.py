@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -141,6 +141,66 @@ class AudioSocketSection(_Section):
     @classmethod
     def _networks(cls, value: object) -> object:
         return _networks(value)
+
+
+_CODECS: Final = {
+    "websocket": ("ulaw", "alaw", "slin", "slin16"),
+    "audiosocket": ("slin", "slin16"),
+    "rtp": ("ulaw", "alaw"),
+}
+
+
+class AriSection(_Section):
+    """[ari]: calls that Asterisk hands over by `Stasis()`."""
+
+    url: Annotated[
+        str | None,
+        Field(description="Asterisk's HTTP server, as http://127.0.0.1:8088; without it off"),
+    ] = None
+    username: Annotated[str, Field(description="user of ari.conf")] = "telbridge"
+    password: Annotated[SecretRef, Field(description="its password")] = SecretRef(env="ARI_PASSWORD")
+    app: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z0-9_.-]+$", description="name of the Stasis application, of this process alone"
+        ),
+    ] = "telbridge"
+    media: Annotated[
+        Literal["websocket", "audiosocket", "rtp"],
+        Field(description="how audio comes: we connect to Asterisk (websocket), or it to media_host"),
+    ] = "websocket"
+    media_host: Annotated[
+        str, Field(description="address of ours that Asterisk reaches, for audiosocket and rtp")
+    ] = "127.0.0.1"
+    codec: Annotated[
+        Literal["ulaw", "alaw", "slin", "slin16"] | None,
+        Field(description="of the audio between Asterisk and us; default ulaw, for audiosocket slin"),
+    ] = None
+    variables: Annotated[
+        tuple[str, ...],
+        Field(description='channel variables and functions to read, as ["CALLERID(ANI)", "QUEUE"]'),
+    ] = ()
+
+    @field_validator("url")
+    @classmethod
+    def _is_a_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or "@" in parts.netloc:
+            raise ValueError(f"{value!r} is no such URL: write one as http://127.0.0.1:8088")
+        return value.rstrip("/").removesuffix("/ari")
+
+    @model_validator(mode="after")
+    def _codec_fits(self) -> AriSection:
+        known = _CODECS[self.media]
+        if self.codec is not None and self.codec not in known:
+            raise ValueError(f"{self.media} carries no {self.codec}: write one of {', '.join(known)}")
+        return self
+
+    @property
+    def codec_of_media(self) -> str:
+        return self.codec or _CODECS[self.media][0]
 
 
 class GenericSection(_Section):

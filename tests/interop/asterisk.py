@@ -55,10 +55,10 @@ def kept_port() -> int:
             return port
 
 
-def snippets() -> dict[str, str]:
-    """The page's configuration by file, all snippets of a file joined."""
+def snippets(page: Path = PAGE) -> dict[str, str]:
+    """A page's configuration by file, all snippets of a file joined."""
     files: dict[str, str] = {}
-    for name, body in _SNIPPET.findall(PAGE.read_text("utf-8")):
+    for name, body in _SNIPPET.findall(page.read_text("utf-8")):
         files[name] = files.get(name, "") + body + "\n"
     return files
 

@@ -22,6 +22,7 @@ from telbridge.call.events import CallFacts, ReplyId
 from telbridge.call.playout import KEPT_MS
 from telbridge.call.turns import TurnBook
 from telbridge.legs.streams.leg import StreamLeg, StreamParts
+from telbridge.legs.streams.socket import frame
 from telbridge.legs.streams.twilio import TwilioPeer
 
 MS = 1_000_000
@@ -39,6 +40,8 @@ class Line:
         """Number of each frame of speech, and when it began to be heard."""
         self._end_ns = 0
         self._marks: deque[tuple[int, str]] = deque()
+
+    framed = staticmethod(frame)
 
     def write(self, frames: bytes) -> None:
         arrival_ns = max(self.now_ns, self.stalled_until_ns) + self.way_ns

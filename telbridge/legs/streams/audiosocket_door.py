@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, cast
 
-from telbridge.audio.formats import PCM_8K
+from telbridge.audio.formats import PCM_8K, AudioFormat
 from telbridge.call.events import CallFacts, Ending
 from telbridge.legs.streams.audiosocket import LEAD_MS, AudioSocketPeer, Compressed, FrameCutter
 from telbridge.legs.streams.clock import StreamClock
@@ -42,7 +42,10 @@ class AudioSocketDoor:
         *,
         lets_in: Callable[[str], bool],
         admit: Admit,
+        assumed: AudioFormat = PCM_8K,
     ) -> None:
+        """`assumed`: the format of who says nothing at first."""
+        self.assumed = assumed
         self.terms, self.on_leg, self.on_gone = terms, on_leg, on_gone
         self.ticking, self.clock, self.log = ticking, clock, log
         self.admit = admit
@@ -179,7 +182,7 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
 
     def _begin_silent(self) -> None:
-        self._begin(self._peer.assume(PCM_8K))
+        self._begin(self._peer.assume(self._door.assumed))
 
     def _begin(self, started: Started) -> None:
         self._disarm()

@@ -13,7 +13,7 @@ from telbridge.call.events import CallFacts, Ending
 from telbridge.legs.streams.clock import StreamClock
 from telbridge.legs.streams.leg import POLICY, StreamLeg, StreamParts
 from telbridge.legs.streams.peer import Fault, Ignored, Started, StreamPeer
-from telbridge.legs.streams.socket import BINARY, TEXT, StreamSocket, StreamUpgrade, frame
+from telbridge.legs.streams.socket import BINARY, TEXT, StreamSocket, StreamUpgrade
 from telbridge.legs.streams.transfer import CallControl
 
 HELLO_MESSAGES: Final = 8
@@ -68,7 +68,17 @@ class Door:
         transport = request.transport
         if transport is None:
             return upgrade
-        socket = StreamSocket(transport, upgrade.incoming)
+        await self.converse(StreamSocket(transport, upgrade.incoming), peer, admit, control)
+        return upgrade
+
+    async def converse(
+        self,
+        socket: StreamSocket,
+        peer: StreamPeer,
+        admit: Callable[[Started], CallFacts | StreamLeg],
+        control: CallControl | None = None,
+    ) -> None:
+        """The same on a WebSocket that is open, whoever opened it."""
         if not peer.traits.sends_always:
             socket.ping_every(self._terms.media_timeout_s)
         try:
@@ -81,7 +91,6 @@ class Door:
             await self._converse(socket, leg, is_new=is_new)
         finally:
             await socket.finished()
-        return upgrade
 
     async def _welcome(
         self,
@@ -96,7 +105,7 @@ class Door:
         if (greeting := peer.greeting()) is not None:
             text = isinstance(greeting, str)
             message = greeting.encode() if isinstance(greeting, str) else greeting
-            socket.write(frame(TEXT if text else BINARY, message))
+            socket.write(socket.framed(TEXT if text else BINARY, message))
         if isinstance(facts, StreamLeg):
             if not facts.resume(peer, socket, started.format):
                 raise Refused("nobody waits for this stream")

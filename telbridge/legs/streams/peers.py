@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from telbridge.legs.ari.traits import ARI
 from telbridge.legs.streams.audiosocket import AUDIOSOCKET
 from telbridge.legs.streams.chan_websocket import CHAN_WEBSOCKET
 from telbridge.legs.streams.generic import GENERIC
@@ -22,5 +23,6 @@ PEERS: Final[tuple[PeerTraits, ...]] = (
     VONAGE,
     CHAN_WEBSOCKET,
     AUDIOSOCKET,
+    ARI,
     GENERIC,
 )

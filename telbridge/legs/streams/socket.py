@@ -57,7 +57,7 @@ class StreamUpgrade(web.WebSocketResponse):
 
 
 class StreamSocket:
-    """One accepted WebSocket: what door and leg read, write to and close."""
+    """One WebSocket that is open, by default the server's end: what door and leg read, write to and close."""
 
     def __init__(self, transport: asyncio.Transport, incoming: Incoming) -> None:
         self._transport, self._incoming = transport, incoming
@@ -85,7 +85,7 @@ class StreamSocket:
         while True:
             message = await self._next()
             if message.type is WSMsgType.PING:
-                self.write(frame(_PONG, message.data))
+                self.write(self.framed(_PONG, message.data))
             elif message.type is WSMsgType.PONG:
                 self._pinged = False
             else:
@@ -105,7 +105,7 @@ class StreamSocket:
                     self._transport.abort()
                     return WSMessage(WSMsgType.CLOSED, None, None)
                 self._pinged = True
-                self.write(frame(_PING, b""))
+                self.write(self.framed(_PING, b""))
 
     def write(self, frames: bytes) -> None:
         """Whole frames. Does nothing on a closed connection: the reader tells."""
@@ -119,7 +119,7 @@ class StreamSocket:
     def close(self, code: int, reason: str) -> None:
         """Say why; the peer answers, or the connection is cut. Whoever reads is woken. Safe twice."""
         if self._closing is None:
-            self.write(frame(_CLOSE, code.to_bytes(2, "big") + _cut(reason)))
+            self.write(self.framed(_CLOSE, code.to_bytes(2, "big") + _cut(reason)))
             self._closing = asyncio.get_running_loop().call_later(CLOSE_S, self._transport.abort)
             self._incoming.wake()
 
