@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 INTEROP := .venv-interop
+# A whole Debian sid with Asterisk, for `make interop`; kept for the next clone.
+ASTERISK ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/telbridge/asterisk
 BENCH  ?=
 DIALPLANS ?= dialplans/receptionist.toml
 
@@ -33,8 +35,10 @@ types: $(VENV)/.dev ## mypy --strict
 unit: $(VENV)/.dev ## the tests alone, three groups of them beside each other
 	TELBRIDGE_REQUIRE_BUILT=$(TELBRIDGE_REQUIRE_BUILT) scripts/run-tests.sh $(BIN)/pytest
 
-interop: $(INTEROP)/.run ## against programs of other people's making, in a virtual environment of its own; what is absent is skipped
-	$(INTEROP)/bin/python -m pytest tests/interop
+interop: $(INTEROP)/.run ## against programs of other people's making: Asterisk, Chromium, pipecat (as root; 12 minutes, 5 more the first time)
+	scripts/system-packages.sh interop
+	test -x $(ASTERISK)/usr/sbin/asterisk || scripts/interop-asterisk.sh make $(ASTERISK)
+	TELBRIDGE_ASTERISK=$(ASTERISK) $(INTEROP)/bin/python -m pytest tests/interop
 
 pjsua2: $(VENV)/.run ## build the pjsua2 without the cap of four calls (2 to 4 minutes, once a machine)
 	scripts/build-pjsua2.sh $(BIN)/python

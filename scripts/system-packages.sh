@@ -2,6 +2,7 @@
 # Installs the Debian packages that telbridge needs, says which and why, and skips what is there.
 #   system-packages.sh run     for `make run`
 #   system-packages.sh test    for `make test`: the real telephones and recordings that the tests use
+#   system-packages.sh interop for `make interop`: what it drives besides
 # (`make pjsua2` asks for its compilers itself.) Elsewhere than on Debian or Ubuntu it says what to look for and goes on.
 set -euo pipefail
 
@@ -14,7 +15,11 @@ test) wanted=(
   "postgresql|a PostgreSQL server that the tests start for themselves, for records"
   "asterisk-core-sounds-en-wav|recorded speech at 8 kHz (CC-BY-SA-3.0)"
   "asterisk-core-sounds-en|the texts of that speech") ;;
-*) echo "usage: $0 run|test" >&2; exit 2 ;;
+interop) wanted=(
+  "chromium|the browser that telephones"
+  "debootstrap|makes the folder with a real Asterisk (Debian sid)"
+  "asterisk-core-sounds-en-wav|recorded speech at 8 kHz (CC-BY-SA-3.0)") ;;
+*) echo "usage: $0 run|test|interop" >&2; exit 2 ;;
 esac
 
 # Any Python that can make virtual environments will do, not only Debian's.

@@ -116,7 +116,7 @@ class Pbx:
 def the_pbx(folder: Path, extra: Mapping[str, str]) -> Iterator[Pbx]:
     """For a fixture. Skips where there is no Asterisk, and says how to get one."""
     if not os.environ.get("TELBRIDGE_ASTERISK"):
-        pytest.skip("no Asterisk: scripts/interop-asterisk.sh make DIR, then TELBRIDGE_ASTERISK=DIR")
+        pytest.skip("no Asterisk: `make interop` makes one and sets TELBRIDGE_ASTERISK")
     sip, http, audiosocket = kept_port(), kept_port(), kept_port()
     with asterisk(folder / "asterisk", {5070: sip, 8080: http, 9092: audiosocket}, extra) as running:
         yield Pbx(running, sip, http, audiosocket)
