@@ -15,15 +15,14 @@ class LiveCalls:
     def __init__(self) -> None:
         self._calls: dict[str, dict[str, Any]] = {}
         self._workers: dict[str, int] = {}
-        """Who has which call."""
+        """Which worker has the call, by its number."""
 
     def on_message(self, worker: int, message: Mapping[str, Any]) -> None:
         """One line of a worker. Others than ours are ignored."""
         match message.get("event"):
             case "call_started":
                 record = dict(message["record"])
-                self._calls[record["call_id"]] = record
-                self._workers[record["call_id"]] = worker
+                self._calls[record["call_id"]], self._workers[record["call_id"]] = record, worker
             case "call_figures":
                 if (call := self._calls.get(message["call_id"])) is not None:
                     call["live"] = message["figures"]
@@ -41,9 +40,11 @@ class LiveCalls:
         return [_now(call) for call in self._calls.values()]
 
     def lost(self, worker: int) -> list[dict[str, Any]]:
-        """The worker died: the records of its calls, which it can write no more."""
-        gone = [call_id for call_id, owner in self._workers.items() if owner == worker]
-        calls = [self._calls.pop(call_id) for call_id in gone if self._workers.pop(call_id)]
+        """This worker died: the records of its calls, which it can write no more."""
+        gone = [call_id for call_id, whose in self._workers.items() if whose == worker]
+        calls = [self._calls.pop(call_id) for call_id in gone]
+        for call_id in gone:
+            del self._workers[call_id]
         now = datetime.now(UTC)
         return [
             {

@@ -116,6 +116,7 @@ async def test_calls_that_a_worker_took_with_it_leave_their_records(
     begin(calls, "written")
     spool.write(calls._folder, record("written"))  # but its line was never heard
     with capture_logs() as lines:
+        calls.on_worker_end(2)  # another one
         calls.on_worker_end(1)
     assert sorted(line["call_id"] for line in lines if line["event"] == "call_lost") == ["gone", "written"]
     gone = await got(http, "/calls/gone")
