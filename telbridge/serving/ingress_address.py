@@ -63,9 +63,10 @@ class Addresses:
             return False
         if not _is_loopback(request.remote or ""):
             return False
-        host = urlsplit(f"//{request.headers.get('Host', '')}").hostname or ""
+        named = request.headers.get("Host", "")
+        host = urlsplit(f"//{named}").hostname if _is_host(named) else None
         origin = request.headers.get("Origin")
-        same = origin is None or urlsplit(origin).netloc == request.headers.get("Host")
+        same = origin is None or origin.lower() in (f"http://{named.lower()}", f"https://{named.lower()}")
         return host in LOCAL_NAMES and same
 
     def is_proxy(self, address: str) -> bool:

@@ -240,6 +240,9 @@ GENERIC_START = json.dumps({"type": "start", "format": {"encoding": "pcmu", "rat
     [
         ({"Host": "evil.example.com"}, "", 403),
         ({"Origin": "https://evil.example.com"}, "", 403),
+        ({"Origin": "http://[1.2]"}, "", 403),
+        ({"Host": "h:99999"}, "", 403),
+        ({"Host": "[1.2]"}, "", 403),
         ({"X-Forwarded-For": "127.0.0.1"}, "", 403),
         ({"Host": "evil.example.com", "Authorization": "Bearer wrong"}, "", 403),
         ({"Host": "evil.example.com"}, "?token=wrong", 403),
