@@ -3,7 +3,7 @@ answers while workers come and go."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 import structlog
@@ -12,10 +12,15 @@ from aiohttp import web
 from telbridge import __version__
 from telbridge.config import ConfigError, ConfigErrors
 from telbridge.serving.admin_settings import AdminSection
+from telbridge.serving.ingress_address import LOCAL_NAMES, host_of, is_address
 
 log = structlog.get_logger()
 
 STOP_S: Final = 1.0
+OPEN: Final = frozenset({"/live", "/ready", "/version", "/metrics"})
+"""Nothing of callers stands there, and probes ask by whatever name they have."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Admin:
@@ -44,7 +49,7 @@ class Admin:
 
     async def start(self) -> None:
         """Listen. ConfigErrors if a port that was asked for cannot be had; the default port is only tried."""
-        application = web.Application()
+        application = web.Application(middlewares=[self._guard])
         application.add_routes(
             [
                 web.get("/live", self._live),
@@ -73,6 +78,20 @@ class Admin:
         if self._runner is not None:
             runner, self._runner = self._runner, None
             await runner.cleanup()
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """A page of another site in a browser here could be let point its own name to this port (DNS
+        rebinding), and would then read every call."""
+        if request.path not in OPEN and not self._is_ours(host_of(request)):
+            raise web.HTTPForbidden(
+                text="unknown host name: open this by its address, or name it in admin.names"
+            )
+        return await handler(request)
+
+    def _is_ours(self, host: str) -> bool:
+        known = LOCAL_NAMES | {self._section.host.lower(), *map(str.lower, self._section.names)}
+        return host in known or is_address(host)
 
     async def _live(self, request: web.Request) -> web.Response:
         """The supervisor's loop turns."""

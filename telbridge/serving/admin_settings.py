@@ -16,3 +16,7 @@ class AdminSection(BaseModel):
         str, Field(description="address to listen on; who reaches it sees every call: keep it private")
     ] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535, description="TCP port of health, metrics and pages")] = 8081
+    names: Annotated[
+        tuple[str, ...],
+        Field(description='names by which browsers reach it, as ["telbridge.internal"], besides addresses'),
+    ] = ()

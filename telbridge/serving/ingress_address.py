@@ -64,10 +64,9 @@ class Addresses:
         if not _is_loopback(request.remote or ""):
             return False
         named = request.headers.get("Host", "")
-        host = urlsplit(f"//{named}").hostname if _is_host(named) else None
         origin = request.headers.get("Origin")
         same = origin is None or origin.lower() in (f"http://{named.lower()}", f"https://{named.lower()}")
-        return host in LOCAL_NAMES and same
+        return host_of(request) in LOCAL_NAMES and same
 
     def is_proxy(self, address: str) -> bool:
         """Whether this is one that we trust."""
@@ -80,6 +79,12 @@ def _is_host(text: str) -> bool:
         return _HOST.fullmatch(text) is not None and urlsplit(f"//{text}").port != 0
     except ValueError:
         return False
+
+
+def host_of(request: web.Request) -> str:
+    """The name or address that was asked for, in lower case; "" if it is none."""
+    named = request.headers.get("Host", "")
+    return (urlsplit(f"//{named}").hostname or "") if _is_host(named) else ""
 
 
 def is_address(text: str) -> bool:

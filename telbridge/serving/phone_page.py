@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from aiohttp import web
 
 from telbridge.config import Settings
 from telbridge.legs.streams.tickets import TicketOffice
-from telbridge.serving.ingress_address import LOCAL_NAMES, is_address, websocket_url
+from telbridge.serving.ingress_address import host_of, websocket_url
 from telbridge.serving.ingress_generic import PHONE_TICKET, STREAM
 
 PHONE: Final = "/phone"
@@ -26,7 +25,6 @@ _TYPES: Final = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-_HOST: Final = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 _HEADERS: Final = {
     "Cache-Control": "no-cache",
     "X-Content-Type-Options": "nosniff",
@@ -50,7 +48,7 @@ class PhonePage:
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         """`office`: under the key of those who take the streams. `is_listening`: whether somebody does."""
-        self._http, self._admin_host = settings.http, settings.admin.host
+        self._http = settings.http
         self._office, self._is_listening, self._clock = office, is_listening, clock
         self._files = {path.name: _File(path) for path in _FOLDER.iterdir() if path.suffix in _TYPES}
 
@@ -90,17 +88,10 @@ class PhonePage:
         return web.Response(body=file.body, headers={**headers, "Content-Type": file.type})
 
     def _stream(self, request: web.Request) -> str:
-        """The stream's address, as the browser that asks can reach it. HTTPForbidden for a name that somebody
-        may have made to point here (DNS rebinding): such a page would be of our own origin."""
-        host = (urlsplit(f"//{request.headers.get('Host', '')}").hostname or "").lower()
-        public = self._http.public_url
-        known = LOCAL_NAMES | {self._admin_host.lower(), urlsplit(public or "").hostname}
-        if not _HOST.fullmatch(host) or not (host in known or is_address(host)):
-            raise web.HTTPForbidden(
-                text="unknown host name: open this by its address, or set http.public_url"
-            )
-        if public is not None:
-            return websocket_url(public) + STREAM
+        """The stream's address, as the browser that asks can reach it."""
+        if self._http.public_url is not None:
+            return websocket_url(self._http.public_url) + STREAM
+        host = host_of(request)
         host = f"[{host}]" if ":" in host else host
         return f"ws://{host}:{self._http.port}{STREAM}"
 

@@ -43,7 +43,9 @@ class Page:
 @asynccontextmanager
 async def a_page(**http: Any) -> AsyncIterator[Page]:
     port = free_port()
-    settings = Settings.model_validate({"admin": {"port": port}, "http": {"port": 18080, **http}})
+    settings = Settings.model_validate(
+        {"admin": {"port": port, "names": ["voice.example.com"]}, "http": {"port": 18080, **http}}
+    )
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
         page = Page(session)
         phone = PhonePage(settings, TicketOffice(KEY), lambda: page.listening)
