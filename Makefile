@@ -22,7 +22,9 @@ run: $(VENV)/.run ## answer calls on SIP port 5060 (UDP and TCP) with dialplans/
 demo: $(VENV)/.run ## start everything, place a call that holds a short conversation, print what was said and when
 	$(BIN)/telbridge demo
 
-test: lint types pjsua2 unit ## everything that CI runs: lint, types, import rule, all tests on both pjsua2 builds
+test: $(VENV)/.dev ## everything that CI runs: lint, types, import rule, all tests on both pjsua2 builds
+	$(MAKE) --no-print-directory -j2 --output-sync=target lint types pjsua2
+	$(MAKE) --no-print-directory unit
 
 lint: $(VENV)/.dev ## ruff and the import rule
 	$(BIN)/ruff check telbridge tests bench scripts
@@ -41,7 +43,7 @@ interop: $(INTEROP)/.run ## against programs of other people's making: Asterisk,
 	TELBRIDGE_ASTERISK=$(ASTERISK) $(INTEROP)/bin/python -m pytest tests/interop
 
 pjsua2: $(VENV)/.run ## build the pjsua2 without the cap of four calls (2 to 4 minutes, once a machine)
-	scripts/build-pjsua2.sh $(BIN)/python
+	env -u MAKEFLAGS -u MFLAGS scripts/build-pjsua2.sh $(BIN)/python
 
 bench: $(VENV)/.dev pjsua2 ## the figures of the README, measured on this machine (about 10 minutes)
 	$(BIN)/python -m bench $(BENCH)
