@@ -62,7 +62,7 @@ class CallOptions:
     max_duration_s: float = 600.0
     """After the answer; then we hang up whatever is going on."""
     dial_ends: str = "answered"
-    """What becomes of those whom the callee has a simulated Twilio dial."""
+    """What becomes of those whom the callee has a simulated carrier dial."""
     patience: Patience = field(default_factory=Patience)
 
 

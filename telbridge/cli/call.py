@@ -36,7 +36,10 @@ def call(
     ] = None,
     dial_ends: Annotated[
         Literal["answered", "busy", "no-answer", "failed"],
-        typer.Option("--dial-ends", help="twilio+ws: how those behave to whom the call is transferred."),
+        typer.Option(
+            "--dial-ends",
+            help="carriers: how those behave to whom the call is transferred.",
+        ),
     ] = "answered",
     max_s: Annotated[float, typer.Option("--max-s", help="Hang up after so many seconds.")] = 120.0,
 ) -> None:

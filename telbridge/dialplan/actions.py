@@ -136,7 +136,8 @@ class Transfer(Waiting):
     """Hand the caller over; if that fails, the call comes back."""
 
     transfer: Annotated[
-        Template, Field(description="whom: a SIP or tel URI, a number, over Twilio another webhook")
+        Template,
+        Field(description="whom: a SIP or tel URI, a number, over carriers' streams another webhook"),
     ]
     mode: Annotated[Literal["blind"], Field(description="blind: the call leaves us")] = "blind"
     timeout_s: Annotated[Seconds, Field(description="how long it may ring")] = 30.0

@@ -1,4 +1,5 @@
-"""A carrier over HTTP: voice webhook, media stream, status callback. Nothing is spent on strangers.
+"""A carrier over HTTP: voice webhook, media stream, what follows it, status callback. Nothing is spent on
+strangers.
 
 One shell for every carrier whose webhooks are read and answered by a `Carrier`; Twilio has one of its own.
 """
@@ -15,15 +16,27 @@ from typing import Any, Final, TypeVar
 from aiohttp import web
 
 from telbridge.call.events import CallFacts, Ending
-from telbridge.legs.streams.carrier import Arrival, Asked, Carrier, NotVerified, Replays, Unreadable
+from telbridge.legs.streams.carrier import (
+    Answer,
+    Arrival,
+    Asked,
+    Carrier,
+    Following,
+    NotVerified,
+    Replays,
+    Unreadable,
+)
 from telbridge.legs.streams.door import Door, Refused
 from telbridge.legs.streams.leg import StreamLeg
 from telbridge.legs.streams.peer import Started
-from telbridge.legs.streams.tickets import Ticket, TicketOffice, TicketRefused
+from telbridge.legs.streams.tickets import CALL_S, Ticket, TicketOffice, TicketRefused
+from telbridge.serving.after_stream import Next, tell_progress, what_follows
 from telbridge.serving.ingress_address import Addresses, websocket_url
 from telbridge.serving.ingress_limits import Seldom
 
 _T = TypeVar("_T")
+AFTER: Final = "after"
+DIALLED: Final = "dialled"
 BODY_S: Final = 5.0
 """For a webhook's body to arrive."""
 AWAITED: Final = 2_000
@@ -31,7 +44,8 @@ AWAITED: Final = 2_000
 
 
 class CarrierIngress:
-    """The three addresses that a carrier asks: `/NAME/voice`, `/NAME/stream/TICKET`, `/NAME/status`."""
+    """The addresses that a carrier asks: `/NAME/voice`, `/NAME/stream/TICKET`, `/NAME/status`, and where
+    calls can be transferred `/NAME/after/TICKET`, `/NAME/dialled/TICKET`."""
 
     def __init__(
         self,
@@ -50,14 +64,17 @@ class CarrierIngress:
         self._carrier, self._name = carrier, carrier.traits.name
         self._addresses, self._door, self._has_room, self._legs = addresses, door, has_room, legs
         self._welcome, self._clock, self._log, self._wall = welcome, clock, log, wall
+        self._following = carrier if isinstance(carrier, Following) else None
         self._office = TicketOffice()
+        self._call_office = TicketOffice(valid_s=CALL_S)
+        """Tickets of addresses that are asked while the call goes on."""
         self._replays = Replays()
         self._awaited: OrderedDict[str, Arrival] = OrderedDict()
         self._seldom = Seldom()
 
     def routes(self) -> list[web.AbstractRouteDef]:
         voice, stream, status = (f"/{self._name}/{what}" for what in ("voice", "stream", "status"))
-        return [
+        routes: list[web.AbstractRouteDef] = [
             web.post(voice, self._voice),
             web.get(voice, self._voice, allow_head=False),
             web.get(stream, self._stream, allow_head=False),
@@ -65,6 +82,12 @@ class CarrierIngress:
             web.post(status, self._status),
             web.get(status, self._status, allow_head=False),
         ]
+        if self._following is not None:
+            routes += [
+                web.post(f"/{self._name}/{AFTER}/{{ticket}}", self._after),
+                web.post(f"/{self._name}/{DIALLED}/{{ticket}}", self._dialled),
+            ]
+        return routes
 
     # ------------------------------------------------------------ requests
 
@@ -77,10 +100,58 @@ class CarrierIngress:
             return web.Response(status=503, headers={"Retry-After": "5"}, text="no room")
         self._replays.add(mark)
         self._await(arrival)
-        ticket = self._office.issue(Ticket(arrival.account, arrival.call), self._clock())
+        return self._connect(request, arrival)
+
+    def _connect(self, request: web.Request, arrival: Arrival) -> web.Response:
+        """A stream for this call, the first or another one."""
+        of = Ticket(arrival.account, arrival.call)
+        ticket = self._office.issue(of, self._clock())
         url = websocket_url(self._addresses.base(request)) + f"/{self._name}/stream/{ticket}"
-        answer = self._carrier.connect(arrival, url)
-        return web.Response(text=answer.text, content_type=answer.content_type, charset="utf-8")
+        if self._following is None:
+            return _response(self._carrier.connect(arrival, url))
+        return _response(self._following.connect(arrival, url, self._address(request, AFTER, of)))
+
+    def _address(self, request: web.Request, what: str, of: Ticket) -> str:
+        """For what is asked of this call later on."""
+        ticket = self._call_office.issue(of, self._clock())
+        return f"{self._addresses.base(request)}/{self._name}/{what}/{ticket}"
+
+    async def _after(self, request: web.Request) -> web.Response:
+        """We closed the stream, or the call to somebody else has ended: what comes next? Asked again, the
+        answer is the same: so this request may come twice."""
+        carrier = self._following
+        assert carrier is not None
+        asked, _ = await self._verified(request, once=False)
+        call, ended = self._read(carrier.asks, asked)
+        ticket = self._ticket(request)
+        following = what_follows(self._leg_of(ticket, call), ended)
+        if ticket is None or following is Next.END:
+            return _response(carrier.hang_up())
+        if following is Next.STREAM:
+            return self._connect(request, Arrival(ticket.call, ticket.account, "", ""))
+        after, progress = (self._address(request, what, ticket) for what in (AFTER, DIALLED))
+        return _response(carrier.dial(following, after, progress))
+
+    async def _dialled(self, request: web.Request) -> web.Response:
+        """How the call to somebody else gets on."""
+        assert self._following is not None
+        asked, mark = await self._verified(request)
+        answered = self._read(self._following.answered, asked)
+        self._replays.add(mark)
+        ticket = self._ticket(request)
+        tell_progress(self._leg_of(ticket, "" if ticket is None else ticket.call), answered)
+        return web.Response(status=204)
+
+    def _ticket(self, request: web.Request) -> Ticket | None:
+        """Of the call that the address is for."""
+        try:
+            return self._call_office.look(request.match_info["ticket"], self._clock())
+        except TicketRefused:
+            return None
+
+    def _leg_of(self, ticket: Ticket | None, call: str) -> StreamLeg | None:
+        """The live leg of the ticket's call, if that is this one."""
+        return self._legs.get(call) if ticket is not None and ticket.call == call else None
 
     async def _status(self, request: web.Request) -> web.Response:
         """The call's progress, told beside the stream. A call that is over ends here too, if its stream did
@@ -98,20 +169,28 @@ class CarrierIngress:
             ticket = self._office.take(request.match_info.get("ticket", ""), self._clock())
         except TicketRefused as refusal:
             raise self._refusal(request, str(refusal)) from None
-        if not self._has_room():
+        if not self._has_room() and self._awaiting(ticket.call) is None:
             return web.Response(status=503, headers={"Retry-After": "5"}, text="no room")
         self._welcome(request)
         arrival = self._awaited.pop(ticket.call, None) or Arrival(ticket.call, ticket.account, "", "")
         peer_address = self._addresses.client(request)
 
-        def admit(started: Started) -> CallFacts:
-            if not self._has_room():
-                raise Refused("no room")
+        def admit(started: Started) -> CallFacts | StreamLeg:
             if not _same_call(started, arrival):
                 raise Refused("the stream is not of the call that its ticket is for")
+            if (leg := self._awaiting(ticket.call)) is not None:
+                return leg
+            if not self._has_room():
+                raise Refused("no room")
             return self._facts(started, arrival, peer_address)
 
-        return await self._door.hold(request, self._carrier.peer(), admit)
+        control = None if self._following is None else _ByClosing()
+        return await self._door.hold(request, self._carrier.peer(), admit, control=control)
+
+    def _awaiting(self, call: str) -> StreamLeg | None:
+        """A leg that comes back from a transfer by the next stream."""
+        leg = self._legs.get(call)
+        return leg if leg is not None and leg.awaited else None
 
     def _facts(self, started: Started, arrival: Arrival, peer_address: str) -> CallFacts:
         return CallFacts(
@@ -133,16 +212,16 @@ class CarrierIngress:
 
     # ------------------------------------------------------------ who is it
 
-    async def _verified(self, request: web.Request) -> tuple[Asked, str]:
-        """The request, once it is known to be the carrier's and new, and what it is remembered by.
-        HTTPForbidden otherwise."""
+    async def _verified(self, request: web.Request, *, once: bool = True) -> tuple[Asked, str]:
+        """The request, once it is known to be the carrier's and, with `once`, new; and what it is remembered
+        by. HTTPForbidden otherwise."""
         headers = {name.lower(): value for name, value in request.headers.items()}
         asked = Asked(request.method, self._addresses.url(request), headers, await _body(request))
         try:
             mark = self._read(lambda each: self._carrier.verify(each, self._wall()), asked)
         except NotVerified as refusal:
             raise self._refusal(request, str(refusal)) from None
-        if mark in self._replays:
+        if once and mark in self._replays:
             raise self._refusal(request, "this request came before")
         self._welcome(request)
         return asked, mark
@@ -161,6 +240,20 @@ class CarrierIngress:
             path = resource.canonical if resource is not None else ""
             self._log.warning(f"{self._name}_refused", path=path, why=why, left_out=left_out)
         return web.HTTPForbidden(text="refused")
+
+
+class _ByClosing:
+    """Implements `telbridge.legs.streams.transfer.CallControl`, for carriers that will ask."""
+
+    def end_call(self) -> None:
+        """It will be told when it asks."""
+
+    async def told(self) -> Mapping[str, str]:
+        return {}
+
+
+def _response(answer: Answer) -> web.Response:
+    return web.Response(text=answer.text, content_type=answer.content_type, charset="utf-8")
 
 
 async def _body(request: web.Request) -> bytes:

@@ -18,19 +18,11 @@ from telbridge.legs.streams.door import Door, Refused
 from telbridge.legs.streams.leg import StreamLeg
 from telbridge.legs.streams.peer import Started
 from telbridge.legs.streams.tickets import CALL_S, Ticket, TicketOffice, TicketRefused
-from telbridge.legs.streams.transfer import OtherWebhook
 from telbridge.legs.streams.twilio import TwilioPeer
 from telbridge.legs.streams.twilio_signature import MAYBE_UNSIGNED, signed_url
-from telbridge.legs.streams.twilio_webhook import (
-    ENDED,
-    TALKED,
-    connect_stream,
-    dial,
-    facts_to_hand_on,
-    failure,
-    hang_up,
-    headers_of,
-)
+from telbridge.legs.streams.twilio_webhook import connect_stream, facts_to_hand_on, headers_of
+from telbridge.legs.streams.verbs import ENDED, PROGRESS, dial, dial_ended, hang_up
+from telbridge.serving.after_stream import Next, tell_progress, what_follows
 from telbridge.serving.ingress_address import Addresses, websocket_url
 from telbridge.serving.ingress_limits import Seldom
 from telbridge.serving.twilio_calls import TwilioCall, TwilioRest
@@ -121,36 +113,20 @@ class TwilioIngress:
         form = await self._verified_form(request)
         self._note(form)
         leg = self._leg_of(request)
-        if leg is None or leg.facts.signalling_id != _first(form, "CallSid"):
-            return _twiml(hang_up())
-        if _first(form, "DialCallStatus"):
-            return self._dial_ended(request, leg, form)
-        wish = leg.next_wish()
-        if wish is None:
+        if leg is not None and leg.facts.signalling_id != _first(form, "CallSid"):
+            leg = None
+        following = what_follows(leg, dial_ended(form))
+        if following is Next.STREAM:
+            return self._connect(request, form, {})
+        if following is Next.END:
             return _twiml(hang_up())
         action, progress = (self._address(request, path, form) for path in (AFTER, DIALLED))
-        if isinstance(wish.to, OtherWebhook):
-            leg.transfer_answered()
-        return _twiml(dial(wish, action, progress, self._caller_id))
-
-    def _dial_ended(self, request: web.Request, leg: StreamLeg, form: Form) -> web.Response:
-        status = _first(form, "CallStatus")
-        if _first(form, "DialCallStatus") in TALKED:
-            leg.transfer_answered()
-        elif status in ENDED:
-            leg.end(Ending.CALLER_HUNG_UP, f"call status {status}")
-        elif leg.transfer_failed(*failure(form)):
-            return self._connect(request, form, {})
-        return _twiml(hang_up())
+        return _twiml(dial(following, action, progress, self._caller_id))
 
     async def _dialled(self, request: web.Request) -> web.Response:
         """How the call to somebody else gets on."""
         form = await self._verified_form(request)
-        leg, status = self._leg_of(request), _first(form, "CallStatus")
-        if leg is not None and status == "ringing":
-            leg.transfer_rings()
-        elif leg is not None and status == "in-progress":
-            leg.transfer_answered()
+        tell_progress(self._leg_of(request), PROGRESS.get(_first(form, "CallStatus")))
         return web.Response(status=204)
 
     def _leg_of(self, request: web.Request) -> StreamLeg | None:

@@ -10,7 +10,8 @@ from typing import Any, Final
 import aiohttp
 
 from telbridge.legs.streams.tickets import Ticket
-from telbridge.legs.streams.twilio_webhook import ENDED, TOLD
+from telbridge.legs.streams.twilio_webhook import TOLD
+from telbridge.legs.streams.verbs import ENDED
 
 REQUEST_S: Final = 5.0
 TRIES: Final = 2

@@ -19,7 +19,7 @@ from telbridge.call.events import Ending
 from telbridge.caller.conversation import Patience, Press
 from telbridge.caller.run import CallOptions
 from telbridge.caller.streams.call import StreamCall
-from telbridge.caller.streams.line import DialEnd, TwilioLine
+from telbridge.caller.streams.line import DialEnd, Line
 from telbridge.caller.streams.phone import CALLED, CALLER, TEST_ACCOUNT
 from telbridge.caller.streams.run import run_stream_call
 from telbridge.caller.streams.twiml import Dial, Stream, read_verbs
@@ -56,7 +56,7 @@ class Desk:
         self.reacts = asyncio.get_running_loop().create_future()
 
 
-def line_of(bed: StreamBed, call: StreamCall) -> TwilioLine:
+def line_of(bed: StreamBed, call: StreamCall) -> Line:
     line = bed.phone.line(call)
     assert line is not None
     return line
@@ -139,7 +139,7 @@ async def test_an_answer_is_known_from_the_end_of_the_dial_too(monkeypatch: pyte
     async def lost(*_: Any) -> None:
         pass
 
-    monkeypatch.setattr(TwilioLine, "_progress", lost)
+    monkeypatch.setattr(Line, "_progress", lost)
     async with dialling() as (_, _, side, desk):
         desk.does("answered")
         summary = await side.summary()
@@ -239,12 +239,12 @@ async def test_a_caller_whose_dial_ended_with_the_call_has_hung_up() -> None:
 
 
 async def test_a_stream_that_does_not_come_back_ends_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def no_stream(self: TwilioLine, verb: Stream) -> bool:
+    async def no_stream(self: Line, verb: Stream) -> bool:
         return False
 
     monkeypatch.setattr(transfer, "RETURN_NS", 50_000_000)
     async with dialling() as (bed, _, side, desk):
-        monkeypatch.setattr(TwilioLine, "_connect", no_stream)
+        monkeypatch.setattr(Line, "_connect", no_stream)
         desk.does("busy")
         summary = await side.summary()
         assert bed.ingress.live_calls == 0

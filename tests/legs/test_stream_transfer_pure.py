@@ -24,7 +24,8 @@ from telbridge.legs.streams.transfer import (
     Wish,
     destination,
 )
-from telbridge.legs.streams.twilio_webhook import connect_stream, dial, failure, hang_up
+from telbridge.legs.streams.twilio_webhook import connect_stream
+from telbridge.legs.streams.verbs import dial, failure, hang_up
 
 S = 1_000_000_000
 ACTION, PROGRESS = "https://v.example/twilio/after/t?a=1&b=2", "https://v.example/twilio/dialled/t"

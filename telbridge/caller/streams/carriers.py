@@ -6,7 +6,7 @@ import json
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import aiohttp
@@ -15,6 +15,7 @@ import numpy as np
 from telbridge.audio.formats import PCMU_8K, AudioFormat
 from telbridge.audio.transcoder import Transcoder
 from telbridge.caller.streams.dialects import Dialect
+from telbridge.caller.streams.line import Kind
 from telbridge.caller.streams.webhook import WEBHOOK_S, Refusal
 
 FRAME_MS: Final = 20
@@ -41,6 +42,20 @@ class CarrierSide(Protocol):
 
     def connected(self, answer: str, call: str, caller: str, called: str) -> tuple[str, Dialect]:
         """Where the answer wants the stream, and who speaks there. Refusal if it says anything else."""
+
+
+@runtime_checkable
+class Following(CarrierSide, Protocol):
+    """A carrier that asks what comes next once the bridge has closed the stream."""
+
+    @property
+    def kind(self) -> Kind: ...
+
+    def facts(self, call: str, caller: str, called: str) -> dict[str, str]:
+        """What every webhook of a call says."""
+
+    def signed(self, url: str, form: Mapping[str, str]) -> Request:
+        """Any webhook."""
 
 
 class Coder:

@@ -1,4 +1,4 @@
-"""One call at Twilio: runs the TwiML that the bridge gives it, verb by verb, until none is left."""
+"""One call at a carrier: runs the documents that the bridge gives it, verb by verb, until none is left."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, assert_never
 
-import aiohttp
-
 from telbridge.caller.streams.call import OnTrace, StreamCall
 from telbridge.caller.streams.twiml import Dial, End, Redirect, Stream, Verb, read_verbs
-from telbridge.caller.streams.webhook import Account, Refusal, new_sid, post
+from telbridge.caller.streams.webhook import Refusal, new_sid
 
 _STATUS: Final = {"busy": "486", "no-answer": "487", "failed": "404", "answered": "200"}
 _EVENTS: Final = {"ringing": "ringing", "in-progress": "answered"}
@@ -34,22 +32,60 @@ class DialEnd:
 
 
 OpenStream = Callable[[Stream, str], Awaitable[StreamCall]]
+Post = Callable[[str, Mapping[str, str]], Awaitable[str]]
+"""A signed form to an address; its answer."""
 
 
-class TwilioLine:
-    """From the first TwiML to the end. `log` tells what was done, one short text a verb."""
+def dial_ended(verb: Dial, child: str, status: str, talk_s: float) -> dict[str, str]:
+    """What `action` is told, as TwiML has it."""
+    talked = status == "answered"
+    news = {
+        "DialCallSid": child,
+        "DialCallStatus": "completed" if talked else status,
+        "DialBridged": str(talked).lower(),
+    }
+    if talked:
+        news["DialCallDuration"] = str(round(talk_s))
+    if verb.to.startswith("sip"):
+        news["DialSipResponseCode"] = _STATUS[status]
+    return news
+
+
+def dial_progress(verb: Dial, call: str, child: str, status: str) -> dict[str, str]:
+    """What `progress` is told, as TwiML has it. `status`: "ringing" or "in-progress"."""
+    return {"CallSid": child, "ParentCallSid": call, "CallStatus": status, "To": verb.to}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How a carrier runs documents. Twilio, by default."""
+
+    read: Callable[[str], list[Verb]] = read_verbs
+    call_id: str = "CallSid"
+    """The field that names the call."""
+    new_id: Callable[[], str] = lambda: new_sid("CA")
+    """For who is dialled."""
+    dial_ended: Callable[[Dial, str, str, float], dict[str, str]] = dial_ended
+    progress: Callable[[Dial, str, str, str], dict[str, str]] = dial_progress
+
+
+TWILIO: Final = Kind()
+
+
+class Line:
+    """From the first document to the end. `log` tells what was done, one short text a verb."""
 
     def __init__(
         self,
-        http: aiohttp.ClientSession,
-        account: Account,
+        post: Post,
         form: Mapping[str, str],
         open_stream: OpenStream,
         on_dial: Callable[[Dial], Awaitable[DialEnd]],
         on_trace: OnTrace | None,
+        kind: Kind = TWILIO,
     ) -> None:
         """`form`: what every webhook of this call says. `on_dial`: done when who is dialled has decided."""
-        self._http, self._account, self._form = http, account, dict(form)
+        self._post, self._form, self._kind = post, dict(form), kind
         self._open, self._on_dial, self._on_trace = open_stream, on_dial, on_trace
         self.streams: list[StreamCall] = []
         self.log: list[str] = []
@@ -60,7 +96,7 @@ class TwilioLine:
 
     @property
     def call_sid(self) -> str:
-        return self._form["CallSid"]
+        return self._form[self._kind.call_id]
 
     @property
     def over(self) -> bool:
@@ -68,7 +104,7 @@ class TwilioLine:
 
     async def start(self, twiml: str) -> StreamCall:
         """Up to the first stream. Refusal if it does not come to one."""
-        self._task = asyncio.create_task(self._run(twiml), name="twilio line")
+        self._task = asyncio.create_task(self._run(twiml), name="carrier line")
         self._task.add_done_callback(lambda _: self._news.set())
         stream = await self.stream(1)
         if stream is None:
@@ -84,7 +120,7 @@ class TwilioLine:
         return self.streams[number - 1] if len(self.streams) >= number else None
 
     async def wait_over(self) -> None:
-        """Until TwiML has come to its end. Raises what Twilio would call an error: Refusal."""
+        """Until the documents have come to their end. Raises what the carrier calls an error: Refusal."""
         assert self._task is not None
         await self._task
 
@@ -99,7 +135,7 @@ class TwilioLine:
     # ------------------------------------------------------------ inside
 
     async def _run(self, twiml: str) -> None:
-        verbs = read_verbs(twiml)
+        verbs = self._kind.read(twiml)
         while verbs:
             verbs = await self._do(verbs[0], verbs[1:])
         self._tell("over")
@@ -133,7 +169,7 @@ class TwilioLine:
         return ended.by != "us"
 
     async def _dial(self, verb: Dial, rest: list[Verb]) -> list[Verb]:
-        child = new_sid("CA")
+        child = self._kind.new_id()
         end = await self._on_dial(verb)
         if end.rings:
             await self._progress(verb, child, "ringing")
@@ -144,25 +180,16 @@ class TwilioLine:
         self._tell(f"dial ended: {end.status}")
         if not verb.action:
             return rest
-        news = {
-            "DialCallSid": child,
-            "DialCallStatus": "completed" if talked else end.status,
-            "DialBridged": str(talked).lower(),
-        }
-        if talked:
-            news["DialCallDuration"] = str(round(end.talk_s))
-        if verb.to.startswith("sip"):
-            news["DialSipResponseCode"] = _STATUS[end.status]
-        return await self._ask(verb.action, **news)
+        return await self._ask(verb.action, **self._kind.dial_ended(verb, child, end.status, end.talk_s))
 
     async def _progress(self, verb: Dial, child: str, status: str) -> None:
         """The status callback of who is dialled, if it was asked for."""
         if verb.progress and _EVENTS[status] in verb.events:
-            form = {**self._form, "CallSid": child, "ParentCallSid": self.call_sid, "CallStatus": status}
-            await post(self._http, self._account, verb.progress, {**form, "To": verb.to})
+            news = self._kind.progress(verb, self.call_sid, child, status)
+            await self._post(verb.progress, {**self._form, **news})
 
     async def _ask(self, url: str, **news: str) -> list[Verb]:
-        return read_verbs(await post(self._http, self._account, url, {**self._form, **news}))
+        return self._kind.read(await self._post(url, {**self._form, **news}))
 
     def _tell(self, what: str) -> None:
         self.log.append(what)

@@ -16,11 +16,11 @@ import aiohttp
 from telbridge.caller.pacer import Pacer
 from telbridge.caller.streams.audiosocket import AudioSocketDialect, AudioSocketLink, Wanted, announce
 from telbridge.caller.streams.call import Link, OnTrace, StreamCall
-from telbridge.caller.streams.carriers import CarrierSide, Request, ask
+from telbridge.caller.streams.carriers import CarrierSide, Following, Request, ask
 from telbridge.caller.streams.carriers import webhook_url as carrier_webhook_url
 from telbridge.caller.streams.chan_websocket import chan_websocket
 from telbridge.caller.streams.dialects import Dialect, GenericDialect, TwilioDialect
-from telbridge.caller.streams.line import DialEnd, TwilioLine
+from telbridge.caller.streams.line import DialEnd, Line
 from telbridge.caller.streams.twiml import Dial, Stream
 from telbridge.caller.streams.webhook import (
     Account,
@@ -57,7 +57,7 @@ class StreamPhone:
         self.account = account or Account(TEST_ACCOUNT, "")
         self._keep, self._phases = keep, phases
         self._calls: set[StreamCall] = set()
-        self._lines: list[TwilioLine] = []
+        self._lines: list[Line] = []
         self._webhooks: dict[StreamCall, tuple[str, dict[str, str]]] = {}
         self._statuses: dict[StreamCall, Callable[[str], Request]] = {}
 
@@ -117,12 +117,15 @@ class StreamPhone:
             self._webhooks[call] = voice, form
             return call
 
-        line = TwilioLine(self._http, self.account, form, open_stream, self._on_dial, on_trace)
+        async def send(url: str, form: Mapping[str, str]) -> str:
+            return await post(self._http, self.account, url, form)
+
+        line = Line(send, form, open_stream, self._on_dial, on_trace)
         self._lines.append(line)
         return await line.start(twiml)
 
-    def line(self, call: StreamCall) -> TwilioLine | None:
-        """The call at Twilio that this stream belongs to; None for a stream of its own."""
+    def line(self, call: StreamCall) -> Line | None:
+        """The call at its carrier that this stream belongs to; None for a stream of its own."""
         return next((line for line in self._lines if call in line.streams), None)
 
     async def _carrier(
@@ -134,11 +137,28 @@ class StreamPhone:
         request = side.voice(voice, call_id, caller, called)
         trace(time.monotonic_ns(), "->", f"{request.method} {urlsplit(voice).path}")
         answer = await ask(self._http, request)
-        stream_url, dialect = side.connected(answer, call_id, caller, called)
-        trace(time.monotonic_ns(), "<-", f"answer of {len(answer)} characters")
-        call = await self._open(stream_url, {}, dialect, on_trace)
-        self._statuses[call] = lambda what: side.status(status, call_id, what)
-        return call
+
+        async def open_stream(document: str) -> StreamCall:
+            stream_url, dialect = side.connected(document, call_id, caller, called)
+            trace(time.monotonic_ns(), "<-", f"answer of {len(document)} characters")
+            call = await self._open(stream_url, {}, dialect, on_trace)
+            self._statuses[call] = lambda what: side.status(status, call_id, what)
+            return call
+
+        if not isinstance(side, Following):
+            return await open_stream(answer)
+        following = side
+
+        async def send(url: str, form: Mapping[str, str]) -> str:
+            return await ask(self._http, following.signed(url, form))
+
+        async def open_verb(stream: Stream, _call: str) -> StreamCall:
+            return await open_stream(stream.document)
+
+        form = side.facts(call_id, caller, called)
+        line = Line(send, form, open_verb, self._on_dial, on_trace, side.kind)
+        self._lines.append(line)
+        return await line.start(answer)
 
     async def _audiosocket(self, url: str, caller: str, called: str, on_trace: OnTrace | None) -> StreamCall:
         wanted = Wanted.of(url)

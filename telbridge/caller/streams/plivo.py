@@ -9,6 +9,7 @@ import json
 import secrets
 import time
 import uuid
+import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
@@ -16,6 +17,16 @@ from urllib.parse import parse_qsl, urlsplit
 from telbridge.audio.formats import PCM_8K, PCM_16K, PCMU_8K
 from telbridge.caller.streams.carriers import Coder, Request, exactly, form_request, object_of, xml_stream
 from telbridge.caller.streams.dialects import Audio, Clear, Dialect, Mark, Message, Order, Pressed
+from telbridge.caller.streams.line import Kind
+from telbridge.caller.streams.twiml import (
+    Attributes,
+    Dial,
+    Stream,
+    Verb,
+    address,
+    elements_of,
+    plain_verb,
+)
 from telbridge.caller.streams.webhook import Refusal
 
 _CODECS: Final = {
@@ -23,25 +34,90 @@ _CODECS: Final = {
     "audio/x-l16;rate=8000": PCM_8K,
     "audio/x-l16;rate=16000": PCM_16K,
 }
+_STREAM: Final = frozenset(
+    {"bidirectional", "keepCallAlive", "audioTrack", "contentType", "streamTimeout", "extraHeaders"}
+)
+_DIAL: Final = frozenset({"action", "method", "timeout", "timeLimit", "callerId", "callbackUrl", "redirect"})
+_ATTRIBUTES: Final[Attributes] = {
+    "Stream": _STREAM,
+    "Dial": _DIAL,
+    "Number": frozenset({"sendDigits"}),
+    "User": frozenset({"sendDigits", "sipHeaders"}),
+    "Redirect": frozenset({"method"}),
+    "Hangup": frozenset({"reason", "schedule"}),
+}
 _KEYS: Final = frozenset("0123456789*#ABCD")
 
 
+def read_verbs(text: str) -> list[Verb]:
+    """All elements of a document. Refusal for what Plivo does not know."""
+    return [_verb(element, text) for element in elements_of(text, _ATTRIBUTES)]
+
+
+def _verb(element: ET.Element, document: str) -> Verb:
+    match element.tag:
+        case "Stream":
+            return Stream((element.text or "").strip(), {}, document)
+        case "Dial":
+            return _dial(element)
+        case _:
+            return plain_verb(element)
+
+
+def _dial(element: ET.Element) -> Dial:
+    if len(element) != 1 or element[0].tag not in ("Number", "User"):
+        raise Refusal("a Dial with one callee is all that is known here")
+    to = (element[0].text or "").strip()
+    if (element[0].tag == "User") != to.startswith(("sip:", "sips:")) or not to:
+        raise Refusal(f"{to!r} cannot be dialled as a {element[0].tag}")
+    if (timeout_s := int(element.get("timeout", "60"))) < 1:
+        raise Refusal(f"timeout {timeout_s}")
+    action, progress = (element.get(name, "") for name in ("action", "callbackUrl"))
+    return Dial(to, timeout_s, action and address(action), progress and address(progress), ("answered",))
+
+
+def _dial_ended(_verb: Dial, child: str, status: str, _talk_s: float) -> dict[str, str]:
+    """What `action` is told."""
+    talked = status == "answered"
+    return {
+        "DialStatus": "completed" if talked else status,
+        "DialRingStatus": str(status != "failed").lower(),
+        "DialBLegUUID": child if talked else "",
+    }
+
+
+def _dial_progress(verb: Dial, call: str, child: str, _status: str) -> dict[str, str]:
+    """What `callbackUrl` is told of an answer."""
+    legs = {"DialALegUUID": call, "DialBLegUUID": child, "DialBLegTo": verb.to, "DialBLegStatus": "answer"}
+    return {"Event": "DialAnswer", "DialAction": "answer", **legs}
+
+
 class PlivoSide:
-    """Implements `telbridge.caller.streams.carriers.CarrierSide`."""
+    """Implements `telbridge.caller.streams.carriers.Following`."""
+
+    kind: Final = Kind(read_verbs, "CallUUID", lambda: str(uuid.uuid4()), _dial_ended, _dial_progress)
 
     def __init__(self, auth_token: str) -> None:
         """`auth_token`: "" signs nothing."""
         self._token = auth_token
 
     def voice(self, url: str, call: str, caller: str, called: str) -> Request:
+        return self.signed(url, {**self.facts(call, caller, called), "Event": "StartApp"})
+
+    def facts(self, call: str, caller: str, called: str) -> dict[str, str]:
         numbers = {"From": caller.removeprefix("+"), "To": called.removeprefix("+")}
-        facts = {"CallStatus": "ringing", "Direction": "inbound", "CallerName": "", "Event": "StartApp"}
-        return self._signed(url, {"CallUUID": call, **numbers, **facts})
+        return {
+            "CallUUID": call,
+            **numbers,
+            "CallStatus": "ringing",
+            "Direction": "inbound",
+            "CallerName": "",
+        }
 
     def status(self, url: str, call: str, status: str) -> Request:
-        return self._signed(url, {"CallUUID": call, "CallStatus": status, "Event": "Hangup"})
+        return self.signed(url, {"CallUUID": call, "CallStatus": status, "Event": "Hangup"})
 
-    def _signed(self, url: str, form: Mapping[str, str]) -> Request:
+    def signed(self, url: str, form: Mapping[str, str]) -> Request:
         if not self._token:
             return form_request(url, form, {})
         nonce = secrets.token_hex(10)

@@ -17,7 +17,7 @@ from telbridge.caller.report import Gaps, TurnReport
 from telbridge.caller.rtp import CLOCK_HZ
 from telbridge.caller.run import CallOptions, Ladder, OnEvent, prepare
 from telbridge.caller.streams.call import StreamCall
-from telbridge.caller.streams.line import DialEnd, TwilioLine
+from telbridge.caller.streams.line import DialEnd, Line
 from telbridge.caller.streams.phone import TEST_ACCOUNT, StreamPhone
 from telbridge.caller.streams.sides import sides_of
 from telbridge.caller.streams.twiml import Dial
@@ -141,7 +141,7 @@ async def _talk(
     calls: list[StreamCall],
     turns: list[Turn],
     steps: Sequence[Step],
-    line: TwilioLine | None,
+    line: Line | None,
     options: CallOptions,
     ladder: Ladder,
 ) -> None:

@@ -6,36 +6,46 @@ import base64
 import json
 import uuid
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from telbridge.audio.formats import PCM_16K, PCM_24K, PCMU_8K
 from telbridge.caller.streams.carriers import Coder, Request, exactly, form_request, object_of, xml_stream
 from telbridge.caller.streams.dialects import Audio, Clear, Dialect, Mark, Message, Order, Pressed
+from telbridge.caller.streams.line import Kind
+from telbridge.caller.streams.twiml import TWILIO, read_verbs
 from telbridge.caller.streams.webhook import Refusal, sign
 
 _CODECS: Final = {"PCMU@8000h": PCMU_8K, "L16@16000h": PCM_16K, "L16@24000h": PCM_24K}
 _KEY_MS: Final = 120
+_STREAM: Final = frozenset({"codec", "realtime", "authBearerToken"})
+_ATTRIBUTES: Final = {**TWILIO, "Stream": TWILIO["Stream"] | _STREAM}
 
 
 class SignalWireSide:
-    """Implements `telbridge.caller.streams.carriers.CarrierSide`."""
+    """Implements `telbridge.caller.streams.carriers.Following`."""
+
+    kind: Final = Kind(partial(read_verbs, attributes=_ATTRIBUTES), new_id=lambda: str(uuid.uuid4()))
 
     def __init__(self, signing_key: str, project: str = "b08dacad-0000-4000-8000-000000000001") -> None:
         """`signing_key`: "" signs nothing."""
         self._key, self._project = signing_key, project
 
     def voice(self, url: str, call: str, caller: str, called: str) -> Request:
+        return self.signed(url, self.facts(call, caller, called))
+
+    def facts(self, call: str, caller: str, called: str) -> dict[str, str]:
         facts = {"CallStatus": "ringing", "Direction": "inbound", "CallerName": ""}
-        return self._signed(url, {**self._ids(call), "From": caller, "To": called, **facts})
+        return {**self._ids(call), "From": caller, "To": called, **facts}
 
     def status(self, url: str, call: str, status: str) -> Request:
-        return self._signed(url, {**self._ids(call), "CallStatus": status})
+        return self.signed(url, {**self._ids(call), "CallStatus": status})
 
     def _ids(self, call: str) -> dict[str, str]:
         return {"AccountSid": self._project, "CallSid": call, "ApiVersion": "2010-04-01"}
 
-    def _signed(self, url: str, form: Mapping[str, str]) -> Request:
+    def signed(self, url: str, form: Mapping[str, str]) -> Request:
         headers = {"X-SignalWire-Signature": sign(self._key, url, form)} if self._key else {}
         return form_request(url, form, headers)
 

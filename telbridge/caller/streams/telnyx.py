@@ -6,11 +6,14 @@ import base64
 import json
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from telbridge.audio.formats import PCM_8K, PCM_16K, PCM_24K, PCMA_8K, PCMU_8K, AudioFormat
 from telbridge.caller.streams.carriers import Coder, Request, exactly, form_request, object_of, xml_stream
 from telbridge.caller.streams.dialects import Audio, Clear, Dialect, Mark, Message, Order
+from telbridge.caller.streams.line import Kind
+from telbridge.caller.streams.twiml import TWILIO, read_verbs
 from telbridge.caller.streams.webhook import Refusal, new_sid
 
 _CODECS: Final = {
@@ -21,12 +24,18 @@ _CODECS: Final = {
     ("L16", "24000"): PCM_24K,
 }
 _NAMES: Final = {form: name for (name, _), form in _CODECS.items()}
+_STREAM: Final = frozenset({"codec", "bidirectionalMode", "bidirectionalCodec", "bidirectionalSamplingRate"})
+_ATTRIBUTES: Final = {**TWILIO, "Stream": TWILIO["Stream"] | _STREAM}
 _LONGEST_MS: Final = 30_000
 """Of one media message; the shortest is 20 ms."""
 
 
 class TelnyxSide:
-    """Implements `telbridge.caller.streams.carriers.CarrierSide`."""
+    """Implements `telbridge.caller.streams.carriers.Following`."""
+
+    kind: Final = Kind(
+        partial(read_verbs, attributes=_ATTRIBUTES, most_s=120), new_id=partial(new_sid, "v3:")
+    )
 
     def __init__(
         self,
@@ -41,14 +50,17 @@ class TelnyxSide:
         self._key, self._leg, self._big_endian, self._clock = private_key, leg, big_endian, clock
 
     def voice(self, url: str, call: str, caller: str, called: str) -> Request:
+        return self.signed(url, self.facts(call, caller, called))
+
+    def facts(self, call: str, caller: str, called: str) -> dict[str, str]:
         facts = {"Direction": "inbound", "From": caller, "To": called, "CallStatus": "ringing"}
-        return self._signed(url, {"AccountSid": "61bf923e", "CallSid": call, **facts})
+        return {"AccountSid": "61bf923e", "CallSid": call, **facts}
 
     def status(self, url: str, call: str, status: str) -> Request:
         form = {"AccountSid": "61bf923e", "CallSid": call, "CallStatus": status}
-        return self._signed(url, {**form, "CallbackSource": "call-progress-events", "Timestamp": "now"})
+        return self.signed(url, {**form, "CallbackSource": "call-progress-events", "Timestamp": "now"})
 
-    def _signed(self, url: str, form: Mapping[str, str]) -> Request:
+    def signed(self, url: str, form: Mapping[str, str]) -> Request:
         request, stamp = form_request(url, form, {}), str(int(self._clock()))
         if not self._key:
             return request

@@ -10,12 +10,13 @@ import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 from xml.sax.saxutils import escape, quoteattr
 
 from telbridge.audio.formats import AudioFormat
 from telbridge.legs.streams.peer import PeerTraits, StreamPeer
+from telbridge.legs.streams.transfer import Wish
 
 MAX_FIELDS: Final = 200
 MAX_VALUE: Final = 512
@@ -26,6 +27,7 @@ MAX_IDS: Final = 200
 CLOCK_SKEW_S: Final = 300
 """A webhook that tells its time is good for so long, before and after."""
 REMEMBERED: Final = 10_000
+XML: Final = "text/xml"
 _NUMBER: Final = re.compile(r"[1-9]\d{6,14}")
 
 Form = Mapping[str, Sequence[str]]
@@ -106,6 +108,18 @@ class Answer:
     content_type: str
 
 
+@dataclass(frozen=True, slots=True)
+class DialEnded:
+    """How the call to somebody else went."""
+
+    talked: bool
+    status: int
+    """Of SIP, where nobody took it."""
+    detail: str
+    over: str = ""
+    """The status of the caller's own call, where that is over too."""
+
+
 class Carrier(Protocol):
     """One carrier, with the keys that its webhooks are signed by."""
 
@@ -131,6 +145,27 @@ class Carrier(Protocol):
 
     def peer(self) -> StreamPeer:
         """For one stream."""
+
+
+@runtime_checkable
+class Following(Carrier, Protocol):
+    """A carrier that asks what comes next once we have closed the stream: its calls can be transferred."""
+
+    def connect(self, arrival: Arrival, url: str, after: str = "") -> Answer:
+        """The same; `after` is what it will ask."""
+
+    def asks(self, asked: Asked) -> tuple[str, DialEnded | None]:
+        """What `after` is asked: of which call, and after which dial, if it was one. Unreadable."""
+
+    def dial(self, wish: Wish, after: str, progress: str) -> Answer:
+        """Send the caller to somebody else. `after` is asked once that has ended, `progress` hears how it
+        gets on."""
+
+    def answered(self, asked: Asked) -> bool | None:
+        """What `progress` hears: it rings (False), or somebody answered (True); None for anything else."""
+
+    def hang_up(self) -> Answer:
+        """End the call."""
 
 
 class Replays:
@@ -181,7 +216,7 @@ def element(name: str, attributes: Mapping[str, str], inner: str = "") -> str:
 
 def document(inner: str) -> Answer:
     """`<Response>` around it."""
-    return Answer(f'<?xml version="1.0" encoding="UTF-8"?><Response>{inner}</Response>', "text/xml")
+    return Answer(f'<?xml version="1.0" encoding="UTF-8"?><Response>{inner}</Response>', XML)
 
 
 def escaped(text: str) -> str:

@@ -37,7 +37,8 @@ PLIVO: Final = PeerTraits(
     clears=True,
     dtmf_in=True,
     dtmf_out="on the stream",
-    hangs_up="closes the stream; Plivo's XML goes on, and the call ends where none is left",
+    hangs_up="closes the stream; Plivo's XML goes on and ends the call",
+    transfers="a number, SIP, another webhook, by Plivo's XML (unconfirmed); comes back when nobody answers",
     answers_clear=True,
 )
 ENCODINGS: Final = {Encoding.PCMU: "audio/x-mulaw", Encoding.PCM16: "audio/x-l16"}

@@ -4,6 +4,10 @@ X-Plivo-Signature-V3 (Plivo: «Signature validation»; the algorithm as in its P
 ours in the tests): base64 of HMAC-SHA256, by the auth token, over URL, parameters and a nonce. The header may
 hold several, by commas; `-Ma-V3` is by the main account's token. Whether the upgrade of a stream is signed is
 unconfirmed: there the ticket alone counts.
+
+With `keepCallAlive` the elements behind `<Stream>` are run once it has ended (Plivo: «Audio streaming»); what
+a dial tells is on its pages «Dial» and «Dial status reporting». Unconfirmed, for lack of a live call: that
+closing our end is such an end; that `<User>` takes any SIP address, not only those of Plivo's own endpoints.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import math
 from collections.abc import Sequence
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
@@ -18,9 +23,11 @@ from urllib.parse import parse_qs, urlsplit
 from telbridge.audio.formats import AudioFormat
 from telbridge.legs.streams.carrier import (
     MAX_FIELDS,
+    XML,
     Answer,
     Arrival,
     Asked,
+    DialEnded,
     Form,
     NotVerified,
     Unreadable,
@@ -32,6 +39,8 @@ from telbridge.legs.streams.carrier import (
     known,
 )
 from telbridge.legs.streams.plivo import ENCODINGS, PLIVO, PlivoPeer
+from telbridge.legs.streams.transfer import OtherWebhook, PhoneNumber, SipAddress, Wish
+from telbridge.legs.streams.verbs import hang_up, redirect
 
 SIGNATURES: Final = ("x-plivo-signature-v3", "x-plivo-signature-ma-v3")
 NONCE: Final = "x-plivo-signature-v3-nonce"
@@ -40,10 +49,14 @@ SIP_HEADER: Final = "X-PH-"
 """All that Plivo hands on are named so."""
 ENDED: Final = frozenset({"completed", "busy", "failed", "timeout", "no-answer", "cancel"})
 """Values of CallStatus after which a call is over."""
+TALKED: Final = "completed"
+"""The value of DialStatus for which somebody took the call."""
+_FAILURES: Final = {"busy": 486, "no-answer": 408, "timeout": 408, "cancel": 487, "failed": 503}
+"""SIP status for the others."""
 
 
 class Plivo:
-    """Implements `telbridge.legs.streams.carrier.Carrier`."""
+    """Implements `telbridge.legs.streams.carrier.Following`."""
 
     traits: Final = PLIVO
 
@@ -72,14 +85,47 @@ class Plivo:
         facts = known(form, HANDED_ON, SIP_HEADER, keep=True)
         return Arrival(call, "", e164(first(form, "From")), e164(first(form, "To")), facts)
 
-    def connect(self, arrival: Arrival, url: str) -> Answer:
+    def connect(self, arrival: Arrival, url: str, after: str = "") -> Answer:
         stream = {
             "bidirectional": "true",
             "keepCallAlive": "true",
             "audioTrack": "inbound",
             "contentType": f"{ENCODINGS[self.format.encoding]};rate={self.format.rate_hz}",
         }
-        return document(element("Stream", stream, escaped(url)))
+        verbs = element("Stream", stream, escaped(url))
+        return document(verbs + (redirect(after) if after else ""))
+
+    def asks(self, asked: Asked) -> tuple[str, DialEnded | None]:
+        form = asked.form()
+        if not (call := first(form, "CallUUID")):
+            raise Unreadable("no CallUUID")
+        if not (status := first(form, "DialStatus")):
+            return call, None
+        own = first(form, "CallStatus")
+        code = _FAILURES.get(status, 503)
+        return call, DialEnded(status == TALKED, code, f"dial {status[:20]}", own if own in ENDED else "")
+
+    def dial(self, wish: Wish, after: str, progress: str) -> Answer:
+        match wish.to:
+            case PhoneNumber(number):
+                callee = element("Number", {}, escaped(number))
+            case SipAddress(uri):
+                callee = element("User", {}, escaped(uri))
+            case OtherWebhook(url):
+                return document(redirect(url))
+        attributes = {
+            "timeout": str(max(1, math.ceil(wish.timeout_s))),
+            "action": after,
+            "callbackUrl": progress,
+        }
+        return document(element("Dial", attributes, callee))
+
+    def answered(self, asked: Asked) -> bool | None:
+        """Plivo does not tell that it rings."""
+        return True if first(asked.form(), "DialAction") in ("answer", "connected") else None
+
+    def hang_up(self) -> Answer:
+        return Answer(hang_up(), XML)
 
     def ended(self, asked: Asked) -> tuple[str, str] | None:
         form = asked.form()

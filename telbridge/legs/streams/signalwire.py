@@ -38,7 +38,8 @@ SIGNALWIRE: Final = PeerTraits(
     clears=True,
     dtmf_in=True,
     dtmf_out="on the stream",
-    hangs_up="closes the stream; cXML goes on, and the call ends where none is left",
+    hangs_up="closes the stream; cXML goes on and ends the call",
+    transfers="a number, SIP, another webhook, by cXML (unconfirmed); comes back when nobody answers",
 )
 CODECS: Final = {PCMU_8K: "PCMU@8000h", PCM_16K: "L16@16000h", PCM_24K: "L16@24000h"}
 """SignalWire's names, of the attribute `codec`."""

@@ -6,6 +6,10 @@ X-Twilio-Signature; either as Twilio's are, or in hex over URL and raw body. Sig
 both (`RequestValidator`); which one cXML sends is unconfirmed, as is whether a stream's upgrade is signed:
 there the ticket alone counts. The signature tells no time: that it comes twice is known only while it is
 remembered.
+
+SignalWire's pages of Connect and Stream do not say that the verb behind `<Connect>` is run once we have
+closed the stream, as Twilio's do: unconfirmed, for lack of a live call. If it were not, the call would end
+there.
 """
 
 from __future__ import annotations
@@ -29,14 +33,15 @@ from telbridge.legs.streams.carrier import (
 )
 from telbridge.legs.streams.signalwire import CODECS, SIGNALWIRE, SignalWirePeer
 from telbridge.legs.streams.twilio_signature import signed_url, url_variants
-from telbridge.legs.streams.twilio_webhook import ENDED, HANDED_ON, SIP_HEADER
+from telbridge.legs.streams.twilio_webhook import HANDED_ON, SIP_HEADER
+from telbridge.legs.streams.verbs import ENDED, Verbs, redirect
 
 SIGNATURES: Final = ("x-signalwire-signature", "x-twilio-signature")
 FACTS: Final = tuple(name for name in HANDED_ON if name not in ("From", "To"))
 
 
-class SignalWire:
-    """Implements `telbridge.legs.streams.carrier.Carrier`."""
+class SignalWire(Verbs):
+    """Implements `telbridge.legs.streams.carrier.Following`."""
 
     traits: Final = SIGNALWIRE
 
@@ -64,9 +69,9 @@ class SignalWire:
         facts = known(form, FACTS, SIP_HEADER)
         return Arrival(call, account, first(form, "From"), first(form, "To"), facts)
 
-    def connect(self, arrival: Arrival, url: str) -> Answer:
+    def connect(self, arrival: Arrival, url: str, after: str = "") -> Answer:
         stream = element("Stream", {"url": url, "codec": CODECS[self.format]})
-        return document(element("Connect", {}, stream))
+        return document(element("Connect", {}, stream) + (redirect(after) if after else ""))
 
     def ended(self, asked: Asked) -> tuple[str, str] | None:
         form = asked.form()

@@ -42,7 +42,8 @@ TELNYX: Final = PeerTraits(
     clears=True,
     dtmf_in=True,
     dtmf_out="",
-    hangs_up="closes the stream; TeXML goes on, and the call ends where none is left",
+    hangs_up="closes the stream; TeXML goes on and ends the call",
+    transfers="a number, SIP, another webhook, by TeXML (unconfirmed); comes back when nobody answers",
 )
 ENCODINGS: Final = {Encoding.PCMU: "PCMU", Encoding.PCMA: "PCMA", Encoding.PCM16: "L16"}
 """Telnyx's names, which are case-sensitive."""

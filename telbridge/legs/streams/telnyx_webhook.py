@@ -5,6 +5,10 @@ Telnyx signs «TIMESTAMP|BODY», the raw body, with Ed25519 (RFC 8032) and tells
 (Telnyx: «Webhook signing»). `CallSid` is the call control id that the stream names (so in the sample of
 Telnyx's page «TeXML call completed»). Calls of Call Control applications, which are answered by REST, are not
 served.
+
+A synchronous stream (`<Connect>`) is waited for before the next verb (Telnyx: «Streams»). Unconfirmed, for
+lack of a live call: that closing our end counts as its stop; that `action` tells how a dial went, and the
+number's `statusCallback` how it gets on, by Twilio's names.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from telbridge.legs.streams.carrier import (
     known,
 )
 from telbridge.legs.streams.telnyx import ENCODINGS, TELNYX, TelnyxPeer
+from telbridge.legs.streams.verbs import ENDED, Verbs, redirect
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -37,14 +42,14 @@ SIGNATURE: Final = "telnyx-signature-ed25519"
 TIMESTAMP: Final = "telnyx-timestamp"
 HANDED_ON: Final = ("Direction", "ForwardedFrom", "CallerId", "ShakenStirAttestation", "ShakenStirValidated")
 SIP_HEADER: Final = "SipHeader_"
-ENDED: Final = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
-"""Values of CallStatus after which a call is over."""
 
 
-class Telnyx:
-    """Implements `telbridge.legs.streams.carrier.Carrier`."""
+class Telnyx(Verbs):
+    """Implements `telbridge.legs.streams.carrier.Following`."""
 
     traits: Final = TELNYX
+    RINGS_S = (5, 120)
+    """Telnyx: «Dial», `timeout`."""
 
     def __init__(self, public_keys: Sequence[str], format: AudioFormat, *, big_endian: bool = True) -> None:
         """`public_keys`: base64, as the portal shows them. ValueError for one that is none."""
@@ -89,7 +94,7 @@ class Telnyx:
         facts = known(form, HANDED_ON, SIP_HEADER)
         return Arrival(call, "", first(form, "From"), first(form, "To"), facts)
 
-    def connect(self, arrival: Arrival, url: str) -> Answer:
+    def connect(self, arrival: Arrival, url: str, after: str = "") -> Answer:
         codec = ENCODINGS[self.format.encoding]
         stream = {
             "url": url,
@@ -99,7 +104,8 @@ class Telnyx:
             "bidirectionalCodec": codec,
             "bidirectionalSamplingRate": str(self.format.rate_hz),
         }
-        return document(element("Connect", {}, element("Stream", stream)))
+        verbs = element("Connect", {}, element("Stream", stream))
+        return document(verbs + (redirect(after) if after else ""))
 
     def ended(self, asked: Asked) -> tuple[str, str] | None:
         form = asked.form()
