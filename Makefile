@@ -9,7 +9,7 @@ BENCH  ?=
 DIALPLANS ?= dialplans/receptionist.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test lint types unit interop pjsua2 bench clean
+.PHONY: help setup run demo test lint types unit interop grafana pjsua2 bench clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -41,6 +41,9 @@ interop: $(INTEROP)/.run ## against programs of other people's making: Asterisk,
 	scripts/system-packages.sh interop
 	test -x $(ASTERISK)/usr/sbin/asterisk || scripts/interop-asterisk.sh make $(ASTERISK)
 	TELBRIDGE_ASTERISK=$(ASTERISK) $(INTEROP)/bin/python -m pytest tests/interop
+
+grafana: $(VENV)/.dev ## the dashboards of grafana/, made anew from scripts/dashboards
+	$(BIN)/python -m scripts.dashboards
 
 pjsua2: $(VENV)/.run ## build the pjsua2 without the cap of four calls (2 to 4 minutes, once a machine)
 	env -u MAKEFLAGS -u MFLAGS scripts/build-pjsua2.sh $(BIN)/python

@@ -18,6 +18,7 @@ test) wanted=(
 interop) wanted=(
   "chromium|the browser that telephones"
   "debootstrap|makes the folder with a real Asterisk (Debian sid)"
+  "prometheus|Prometheus, which runs the dashboards' queries, and promtool for the rules"
   "asterisk-core-sounds-en-wav|recorded speech at 8 kHz (CC-BY-SA-3.0)") ;;
 *) echo "usage: $0 run|test|interop" >&2; exit 2 ;;
 esac
