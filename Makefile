@@ -22,7 +22,7 @@ run: $(VENV)/.run ## answer calls on SIP port 5060 (UDP and TCP) with dialplans/
 demo: $(VENV)/.run ## start everything, place a call that holds a short conversation, print what was said and when
 	$(BIN)/telbridge demo
 
-test: $(VENV)/.dev ## everything that CI runs: lint, types, import rule, all tests on both pjsua2 builds
+test: $(VENV)/.run ## everything that CI runs: lint, types, import rule, all tests on both pjsua2 builds
 	$(MAKE) --no-print-directory -j2 --output-sync=target lint types pjsua2
 	$(MAKE) --no-print-directory unit
 

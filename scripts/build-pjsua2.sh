@@ -35,8 +35,11 @@ install_missing() {
     done
     [ ${#missing[@]} = 0 ] && return
     say "installing what the build needs: ${missing[*]}"
+    # `make test` installs the tests' packages meanwhile, and apt takes one at a time.
+    if command -v flock >/dev/null; then exec 9>"${TMPDIR:-/tmp}/telbridge-apt-$(id -u).lock"; flock 9; fi
     "${as_root[@]}" apt-get -qq update
     DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    exec 9>&-
 }
 
 fetch_source() {

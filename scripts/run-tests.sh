@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# All tests in three groups beside each other: those with real calls mostly wait for the clock, so a machine
-# with two cores does all three in the time of the longest. Each group's output comes whole when it has ended.
+# All tests in three groups of even length beside each other: those with real calls mostly wait for the clock, so
+# a machine with two cores does all three in the time of the longest. Each group's output comes whole when it has ended.
 # Exit status 1 if any group fails.
 set -u
 pytest=$1
 wire=(tests/caller tests/legs tests/e2e/test_demo.py)
 ends=(tests/e2e --ignore=tests/e2e/test_demo.py --ignore=tests/e2e/test_bad_agents.py
-  --ignore=tests/e2e/test_several_workers.py)
+  --ignore=tests/e2e/test_several_workers.py --ignore=tests/e2e/test_phone_line.py --ignore=tests/e2e/test_metrics.py)
 others=(tests --ignore=tests/caller --ignore=tests/legs --ignore=tests/e2e)
-more=(tests/e2e/test_bad_agents.py tests/e2e/test_several_workers.py)
+more=(tests/e2e/test_bad_agents.py tests/e2e/test_several_workers.py tests/e2e/test_phone_line.py
+  tests/e2e/test_metrics.py)
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 

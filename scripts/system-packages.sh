@@ -40,6 +40,8 @@ if ! command -v apt-get >/dev/null; then
   echo "no apt-get here: install the equivalents of ${missing[*]} by hand" >&2
   exit 0
 fi
+# `make test` builds pjsua2 meanwhile, and apt takes one at a time.
+if command -v flock >/dev/null; then exec 9>"${TMPDIR:-/tmp}/telbridge-apt-$(id -u).lock"; flock 9; fi
 as_root=()
 [ "$(id -u)" = 0 ] || as_root=(sudo)
 "${as_root[@]}" apt-get -qq update
