@@ -12,7 +12,9 @@ make_in() {
   local dir=$1 mirror
   mirror=$(grep -rhE '^(deb|URIs:) ' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null |
     grep -oEm 1 'https?://[^ ]+/debian') || true
-  [ -x "$dir/bin/sh" ] || debootstrap --variant=minbase sid "$dir" "${mirror:-http://deb.debian.org/debian}"
+  mirror=${DEBIAN_MIRROR:-$mirror}
+  [ -n "$mirror" ] || { echo "no Debian mirror in this machine's apt sources: give one as DEBIAN_MIRROR=" >&2; exit 1; }
+  [ -x "$dir/bin/sh" ] || debootstrap --variant=minbase sid "$dir" "$mirror"
   # No service is to start, and a mirror's sid may be older than its own expiry date.
   printf '#!/bin/sh\nexit 101\n' >"$dir/usr/sbin/policy-rc.d"
   chmod +x "$dir/usr/sbin/policy-rc.d"
