@@ -6,10 +6,12 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from telbridge.config import Settings
 from telbridge.sessions.providers import PROVIDERS
@@ -43,16 +45,20 @@ def _section(name: str, field: FieldInfo) -> str:
 
 def _rows(model: type[BaseModel], defaults: Any, prefix: str = "") -> Iterator[tuple[str, str, str]]:
     for name, field in model.model_fields.items():
-        value = getattr(defaults, name)
-        inner = field.annotation
+        value = getattr(defaults, name, field.default)
+        inner, *others = [kind for kind in get_args(field.annotation) if kind is not NoneType] or [
+            field.annotation
+        ]
         if isinstance(inner, type) and issubclass(inner, BaseModel) and not field.description:
             yield from _rows(inner, value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", _shown(value), (field.description or "").replace("|", "\\|")
+            if value is None and not others and isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield from _rows(inner, None, f"{prefix}{name}.")
 
 
 def _shown(value: Any) -> str:
-    if value is None:
+    if value in (None, PydanticUndefined):
         return "–"
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json", exclude_none=True)

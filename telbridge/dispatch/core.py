@@ -8,6 +8,7 @@ the count of calls, and the BYE that its peer gets if its worker dies.
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from sipmessage import Via
 from telbridge.dispatch.branch import branch, digest
 from telbridge.dispatch.calls import Call, Calls, Key, State
 from telbridge.dispatch.fleet import Fleet, Worker
-from telbridge.dispatch.hops import Hop, Send, ToPeer, ToWorker
+from telbridge.dispatch.hops import DEFAULT_PORTS, Hop, Send, ToPeer, ToWorker
 from telbridge.dispatch.marks import LOOPBACK, Marks, hop_of, worker_of_route, worker_of_uri
 from telbridge.dispatch.message import (
     COOKIE,
@@ -41,6 +42,7 @@ MAX_FOR_A_WORKER: Final = 4_000
 """PJSIP_MAX_PKT_LEN: of a longer datagram pjsip sees the beginning."""
 SWEEP_NS: Final = 5_000_000_000
 REFUSALS_KEPT: Final = 1_024
+_SECURE: Final = re.compile("sips:", re.IGNORECASE)
 _IN_DIALOGS_ONLY: Final = frozenset({"BYE", "CANCEL", "INFO", "NOTIFY", "PRACK", "UPDATE"})
 _NOT_HERE: Final = frozenset({"MESSAGE", "PUBLISH", "REFER", "REGISTER", "SUBSCRIBE"})
 
@@ -50,7 +52,7 @@ class Terms:
     """What a dispatcher is told at its start."""
 
     port: int
-    """Of SIP on the outside."""
+    """Of SIP on the outside, UDP and TCP."""
     inner_port: int
     """Of our socket towards the workers, on loopback."""
     max_calls: int
@@ -60,6 +62,7 @@ class Terms:
     """What stands in for our own address, when a NAT stands before us."""
     admits: Callable[[str, int], bool] = lambda host, now_ns: True
     """Whether this address may begin one more call or ask once more now."""
+    tls_port: int = DEFAULT_PORTS["tls"]
 
 
 @dataclass(slots=True)
@@ -83,7 +86,7 @@ class Dispatcher:
 
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
-        self._marks = Marks(terms.port, terms.inner_port, terms.public_address)
+        self._marks = Marks(terms.port, terms.tls_port, terms.inner_port, terms.public_address)
         self._fleet = Fleet(terms.max_calls)
         self._calls = Calls()
         self._resends = Resends()
@@ -242,7 +245,10 @@ class Dispatcher:
         return 405 if method in _NOT_HERE else 501
 
     def _peer_responds(self, message: SipMessage, top: Via, source: Hop) -> list[Send]:
-        if top.port != self._terms.port or top.host not in (self._marks.public(source), source.local):
+        if top.port != self._marks.port_for(source) or top.host not in (
+            self._marks.public(source),
+            source.local,
+        ):
             return self._astray()
         if message.status >= 200 and self._resends.heard(top.parameters.get("branch")):
             return []
@@ -255,6 +261,7 @@ class Dispatcher:
             return self._astray()
         if (call := self._calls.get((message.call_id, message.to_tag))) is not None:
             self._learn_target(call, message)
+        _in_clear(message)
         message.put("Via", vias)
         self.counters.forwarded += 1
         return [ToWorker(bytes(message), port)]
@@ -274,6 +281,7 @@ class Dispatcher:
                 "Record-Route",
                 [*self._marks.record_routes(worker.number, source), *message.values("Record-Route")],
             )
+        _in_clear(message)
         # Nothing lies behind a worker: whatever Route is left named us.
         message.put("Route", [])
         message.headers.set("Max-Forwards", str(_hops_left(message) - 1))
@@ -378,6 +386,15 @@ class Dispatcher:
         contact = message.values("Contact")
         if contact and message.cseq.method in ("INVITE", "UPDATE") and message.status < 300:
             call.target = uri_of(contact[0])
+
+
+def _in_clear(message: SipMessage) -> None:
+    """For a worker, whom `sips:` would have look for TLS, which ends here."""
+    if message.method and _SECURE.match(message.uri):
+        message.retarget(_SECURE.sub("sip:", message.uri, count=1))
+    contacts = message.values("Contact")
+    if any(_SECURE.match(uri_of(contact)) for contact in contacts):
+        message.put("Contact", [f"<{_SECURE.sub('sip:', uri_of(contact), count=1)}>" for contact in contacts])
 
 
 def _hops_left(message: SipMessage) -> int:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Final, Literal
 
-Transport = Literal["udp", "tcp"]
+Transport = Literal["udp", "tcp", "tls"]
 DEFAULT_PORT: Final = 5060
-_TRANSPORTS: Final[dict[str, Transport]] = {"udp": "udp", "tcp": "tcp"}
+DEFAULT_PORTS: Final[dict[str, int]] = {"udp": DEFAULT_PORT, "tcp": DEFAULT_PORT, "tls": 5061}
+"""RFC 3261 §19.1.2."""
+_TRANSPORTS: Final[dict[str, Transport]] = {"udp": "udp", "tcp": "tcp", "tls": "tls"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,11 @@ class Hop:
     port: int
     local: str
     """Our own address as this peer reaches it: what stands in Via, Record-Route and Contact."""
+
+    @property
+    def is_stream(self) -> bool:
+        """A connection, whose other end is where answers go."""
+        return self.transport != "udp"
 
     @property
     def token(self) -> str:
@@ -42,10 +49,10 @@ class ToPeer:
 
     data: bytes
     to: Hop
-    """TCP: the connection with this peer."""
+    """TCP and TLS: the connection with this peer."""
     instead: Hop | None = None
-    """TCP without that connection: connect to this. UDP where that cannot be, or to a name that nobody knows:
-    this."""
+    """TCP and TLS without that connection: connect to this. UDP where that cannot be, or to a name that
+    nobody knows: this."""
 
 
 @dataclass(frozen=True, slots=True)

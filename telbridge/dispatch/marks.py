@@ -18,7 +18,8 @@ class Marks:
     """Our own addresses on both sides."""
 
     port: int
-    """Of SIP on the outside."""
+    """Of SIP on the outside, UDP and TCP."""
+    tls_port: int
     inner_port: int
     """Of our socket towards the workers, on loopback."""
     public_address: str | None
@@ -28,23 +29,27 @@ class Marks:
         """Our address as this peer reaches it."""
         return self.public_address or hop.local
 
+    def port_for(self, hop: Hop) -> int:
+        """Our port as this peer reaches it."""
+        return self.tls_port if hop.transport == "tls" else self.port
+
     def inner_via(self, branch: str, peer: Hop) -> str:
         """On top of a request for a worker: its responses name the peer again."""
         return f"SIP/2.0/UDP {LOOPBACK}:{self.inner_port};branch={branch};peer={peer.token}"
 
     def outer_via(self, branch: str, to: Hop) -> str:
         """On top of a request for a peer."""
-        return f"SIP/2.0/{to.transport.upper()} {self.public(to)}:{self.port};rport;branch={branch}"
+        return f"SIP/2.0/{to.transport.upper()} {self._outside(to)};rport;branch={branch}"
 
     def record_routes(self, worker: int, peer: Hop) -> tuple[str, str]:
         """Of a new dialog, one for either side (RFC 5658). The worker's says where the peer is."""
         mark = f"lr;w={worker}"
         inner = f"<sip:{LOOPBACK}:{self.inner_port};{mark};peer={peer.token}>"
-        return inner, f"<sip:{self.public(peer)}:{self.port}{_transport(peer)};{mark}>"
+        return inner, f"<sip:{self._outside(peer)}{_transport(peer)};{mark}>"
 
     def contact(self, worker: int, peer: Hop) -> str:
         """In a worker's stead, whose own is loopback: for peers that heed no Record-Route."""
-        return f"<sip:w{worker}@{self.public(peer)}:{self.port}{_transport(peer)}>"
+        return f"<sip:w{worker}@{self._outside(peer)}{_transport(peer)}>"
 
     def without_ours(self, routes: list[str]) -> tuple[list[str], Hop | None]:
         """What of a worker's Route lies beyond us, and the peer that ours names. Behind ours a peer may have
@@ -53,9 +58,12 @@ class Marks:
             return routes, None
         uri = read_uri(uri_of(routes.pop(0)))
         flow = hop_of(uri.parameters.get("peer")) if uri else None
-        if flow is not None and _is_ours(routes, self.public(flow), self.port):
+        if flow is not None and _is_ours(routes, self.public(flow), self.port_for(flow)):
             routes.pop(0)
         return routes, flow
+
+    def _outside(self, hop: Hop) -> str:
+        return f"{self.public(hop)}:{self.port_for(hop)}"
 
 
 def hop_of(token: str | None) -> Hop | None:
@@ -88,4 +96,4 @@ def _is_ours(routes: list[str], host: str, port: int) -> bool:
 
 
 def _transport(peer: Hop) -> str:
-    return ";transport=tcp" if peer.transport == "tcp" else ""
+    return f";transport={peer.transport}" if peer.is_stream else ""

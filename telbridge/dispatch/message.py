@@ -13,7 +13,7 @@ from typing import Final
 
 from sipmessage import URI, CSeq, Headers, Message, Via
 
-from telbridge.dispatch.hops import DEFAULT_PORT
+from telbridge.dispatch.hops import DEFAULT_PORTS, Transport
 
 END_OF_HEADERS: Final = b"\r\n\r\n"
 MAX_OCTETS: Final = 8_000
@@ -244,8 +244,8 @@ def read_via(text: str) -> Via:
         raise Malformed("Via") from None
 
 
-def sent_by_port(via: Via) -> int:
-    return via.port if via.port is not None and 0 < via.port < 65536 else DEFAULT_PORT
+def sent_by_port(via: Via, transport: Transport = "udp") -> int:
+    return via.port if via.port is not None and 0 < via.port < 65536 else DEFAULT_PORTS[transport]
 
 
 def received(text: str, via: Via, host: str, port: int) -> str:

@@ -35,8 +35,8 @@ def back(data: bytes, source: Hop, top: Via) -> ToPeer:
     """A response, on its way to whoever sent the request: by the connection that it came on, else to the
     address that it came from, at the port that it came from if the sender asked for that, else at the one
     named (RFC 3261 §18.2.2, RFC 3581 §4). `maddr` is not heeded: we send nothing where nothing came from."""
-    named = Hop(source.transport, source.host, sent_by_port(top), source.local)
-    if source.transport == "tcp":
+    named = Hop(source.transport, source.host, sent_by_port(top, source.transport), source.local)
+    if source.is_stream:
         return ToPeer(data, source, instead=named)
     return ToPeer(data, source if "rport" in top.parameters else named)
 

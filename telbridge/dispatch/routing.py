@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address
 
-from telbridge.dispatch.hops import DEFAULT_PORT, Hop
+from telbridge.dispatch.hops import DEFAULT_PORTS, Hop
 from telbridge.dispatch.message import read_uri, uri_of
 
 
@@ -22,13 +22,16 @@ def aim(target: str, routes: list[str]) -> tuple[str, list[str], str]:
 
 def way(text: str, flow: Hop) -> tuple[Hop, Hop | None]:
     """Where a request for this URI goes, and where instead. `flow` is where the peer's own messages come
-    from: a call that came by TCP stays on its connection."""
+    from: a call that came by TCP stays on its connection; nothing of one that came by TLS goes in clear."""
     uri = read_uri(text)
     if uri is None or not uri.host or uri.host.startswith("["):
         return flow, None
-    wanted = (uri.parameters.get("transport") or flow.transport).lower()
-    port = uri.port if uri.port is not None and 0 < uri.port < 65536 else DEFAULT_PORT
-    if wanted == "tcp":
+    asked = "tls" if uri.scheme == "sips" else (uri.parameters.get("transport") or flow.transport).lower()
+    port = uri.port if uri.port is not None and 0 < uri.port < 65536 else DEFAULT_PORTS.get(asked, 5060)
+    if "tls" in (asked, flow.transport):
+        both = asked == flow.transport
+        return flow, Hop("tls", uri.host, port, flow.local) if both else None
+    if asked == "tcp":
         named = Hop("tcp", uri.host, port, flow.local)
         return (flow, named) if flow.transport == "tcp" else (named, flow)
     surely = is_number(uri.host) and flow.transport == "udp"

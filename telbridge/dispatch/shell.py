@@ -1,4 +1,4 @@
-"""The dispatcher's sockets: the public SIP port in UDP and TCP, and one on loopback for the workers."""
+"""The dispatcher's sockets: the public SIP ports in UDP, TCP and TLS, and one on loopback for the workers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import Any, Final, cast
 
 from telbridge.dispatch.core import Dispatcher
 from telbridge.dispatch.framing import PING, PONG, Framer
-from telbridge.dispatch.hops import Hop, Send, ToPeer
+from telbridge.dispatch.hops import Hop, Send, ToPeer, Transport
 from telbridge.dispatch.marks import LOOPBACK
 from telbridge.dispatch.message import Malformed
 from telbridge.dispatch.routing import is_number
+from telbridge.legs.sip.tls import Tls
 
 MAX_CONNECTIONS: Final = 2_000
 CONNECT_S: Final = 5.0
@@ -23,6 +24,9 @@ MAX_UNSENT: Final = 256 * 1024
 """Octets that a TCP peer may leave unread before it is cut off."""
 _LOCAL_ADDRESSES: Final = 4_096
 _RECEIVE_BUFFER: Final = 4 * 1024 * 1024
+
+Address = tuple[Transport, str, int]
+"""Of the other end of a connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,7 @@ class Place:
     host: str
     port: int
     transports: frozenset[str]
+    tls: Tls | None = None
 
 
 def inner_socket(port: int) -> socket.socket:
@@ -62,14 +67,14 @@ class Shell:
         self._inner_socket = inner
         self._inner: asyncio.DatagramTransport | None = None
         self._outer: asyncio.DatagramTransport | None = None
-        self._listener: asyncio.Server | None = None
-        self._connections: dict[tuple[str, int], _Connection] = {}
-        self._opening: dict[tuple[str, int], list[bytes]] = {}
+        self._listeners: list[asyncio.Server] = []
+        self._connections: dict[Address, _Connection] = {}
+        self._opening: dict[Address, list[bytes]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
         self.cut_off = 0
-        """TCP connections that were not taken, or not kept."""
+        """Connections that were not taken, or not kept."""
 
     async def start(self) -> None:
         """Listen. OSError if the port cannot be had."""
@@ -84,8 +89,22 @@ class Shell:
                 lambda: _Datagrams(self._of_peer), sock=outer
             )
         if "tcp" in place.transports:
-            self._listener = await loop.create_server(
-                lambda: _Connection(self), place.host, place.port, reuse_address=True, backlog=256
+            self._listeners.append(
+                await loop.create_server(
+                    lambda: _Connection(self, "tcp"), place.host, place.port, reuse_address=True, backlog=256
+                )
+            )
+        if place.tls is not None:
+            self._listeners.append(
+                await loop.create_server(
+                    lambda: _Connection(self, "tls"),
+                    place.host,
+                    place.tls.port,
+                    reuse_address=True,
+                    backlog=256,
+                    ssl=place.tls.for_callers,
+                    ssl_handshake_timeout=CONNECT_S,
+                )
             )
 
     def close(self) -> None:
@@ -96,7 +115,7 @@ class Shell:
             task.cancel()
         for connection in list(self._connections.values()):
             connection.abort()
-        for closes in (self._listener, self._outer, self._inner):
+        for closes in (*self._listeners, self._outer, self._inner):
             if closes is not None:
                 closes.close()
 
@@ -106,8 +125,8 @@ class Shell:
             if not isinstance(send, ToPeer):
                 if self._inner is not None:
                     self._inner.sendto(send.data, (LOOPBACK, send.port))
-            elif send.to.transport == "tcp":
-                self._send_tcp(send)
+            elif send.to.is_stream:
+                self._send_stream(send)
             else:
                 self._send_udp(send)
         self._set_timer()
@@ -157,8 +176,8 @@ class Shell:
 
     def _send_udp(self, send: ToPeer) -> None:
         if self._outer is None:
-            if send.instead is not None and send.instead.transport == "tcp":
-                self._send_tcp(ToPeer(send.data, send.instead))
+            if send.instead is not None and send.instead.is_stream:
+                self._send_stream(ToPeer(send.data, send.instead))
         elif is_number(send.to.host):
             self._outer.sendto(send.data, (send.to.host, send.to.port))
         else:
@@ -179,13 +198,13 @@ class Shell:
                 raise
             return instead.host, instead.port
 
-    def _send_tcp(self, send: ToPeer) -> None:
-        ways = [hop for hop in (send.to, send.instead) if hop is not None and hop.transport == "tcp"]
+    def _send_stream(self, send: ToPeer) -> None:
+        ways = [hop for hop in (send.to, send.instead) if hop is not None and hop.is_stream]
         for hop in ways:
-            if (connection := self._connections.get((hop.host, hop.port))) is not None:
+            if (connection := self._connections.get((hop.transport, hop.host, hop.port))) is not None:
                 connection.write(send.data)
                 return
-        address = ways[-1].host, ways[-1].port
+        address = ways[-1].transport, ways[-1].host, ways[-1].port
         if address in self._opening:
             self._opening[address].append(send.data)
         else:
@@ -200,12 +219,19 @@ class Shell:
             address = await self._resolved(to, instead)
             async with asyncio.timeout(CONNECT_S):
                 _, connection = await loop.create_connection(
-                    lambda: _Connection(self), *address, local_addr=own
+                    lambda: _Connection(self, to.transport), *address, local_addr=own, **self._secured(to)
                 )
-            for data in self._opening[to.host, to.port]:
+            for data in self._opening[to.transport, to.host, to.port]:
                 connection.write(data)
         finally:
-            del self._opening[to.host, to.port]
+            del self._opening[to.transport, to.host, to.port]
+
+    def _secured(self, to: Hop) -> dict[str, Any]:
+        """How this connection is made TLS, if it is to be."""
+        if to.transport != "tls":
+            return {}
+        assert self._place.tls is not None  # Else there would be nobody who came by it.
+        return {"ssl": self._place.tls.for_peers, "server_hostname": to.host}
 
     def _later(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -225,18 +251,18 @@ class Shell:
 
     def opened(self, connection: _Connection) -> bool:
         """Whether it is kept."""
-        if not self._permits(connection.peer[0]) or len(self._connections) >= MAX_CONNECTIONS:
+        if not self._permits(connection.address[1]) or len(self._connections) >= MAX_CONNECTIONS:
             self.cut_off += 1
             return False
-        self._connections[connection.peer] = connection
+        self._connections[connection.address] = connection
         return True
 
     def closed(self, connection: _Connection) -> None:
-        if self._connections.get(connection.peer) is connection:
-            del self._connections[connection.peer]
+        if self._connections.get(connection.address) is connection:
+            del self._connections[connection.address]
 
     def came(self, data: bytes, connection: _Connection) -> None:
-        self._dispatch(data, Hop("tcp", *connection.peer, connection.local))
+        self._dispatch(data, Hop(*connection.address, connection.local))
 
 
 class _Datagrams(asyncio.DatagramProtocol):
@@ -251,18 +277,18 @@ class _Datagrams(asyncio.DatagramProtocol):
 
 
 class _Connection(asyncio.Protocol):
-    """One TCP connection, whoever opened it: both sides' requests travel on it."""
+    """One TCP or TLS connection, whoever opened it: both sides' requests travel on it."""
 
-    peer: tuple[str, int] = "", 0
     local: str = ""
 
-    def __init__(self, shell: Shell) -> None:
+    def __init__(self, shell: Shell, kind: Transport) -> None:
         self._shell, self._framer = shell, Framer()
+        self.address: Address = kind, "", 0
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self.peer = self._transport.get_extra_info("peername")[:2]
+        self.address = self.address[0], *self._transport.get_extra_info("peername")[:2]
         self.local = self._transport.get_extra_info("sockname")[0]
         if not self._shell.opened(self):
             self._transport.abort()

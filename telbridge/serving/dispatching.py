@@ -12,7 +12,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from ipaddress import ip_address, ip_network
@@ -25,6 +25,7 @@ from telbridge.dispatch.fleet import Worker
 from telbridge.dispatch.shell import Place, Shell, inner_socket
 from telbridge.legs.sip.access import AccessPolicy, StrangerLog
 from telbridge.legs.sip.tcp_filter import TcpFilter
+from telbridge.legs.sip.tls import Tls
 from telbridge.ops import logging
 from telbridge.serving.ingress_limits import Throttle
 
@@ -69,6 +70,7 @@ class Dispatching:
     async def run(self) -> None:
         """OSError if a port cannot be had."""
         start = self._start
+        tls = self._tls = Tls(**start["tls"]) if start["tls"] else None
         inner = inner_socket(start["inner_port"])
         inner_port = inner.getsockname()[1]
         self._dispatcher = Dispatcher(
@@ -79,16 +81,17 @@ class Dispatching:
                 server=start["server"],
                 public_address=start["public_address"],
                 admits=Throttle(PER_SOURCE_PER_S).admits,
+                **({"tls_port": tls.port} if tls else {}),
             )
         )
-        place = Place(start["host"], start["port"], frozenset(start["transports"]))
+        place = Place(start["host"], start["port"], frozenset(start["transports"]), tls)
         self._shell = Shell(self._dispatcher, place, inner, self._access.permits, log)
         try:
             await self._shell.start()
-            tcp_filter = self._filter(place)
+            tcp_filters = list(self._filters(place))
             reader = asyncio.create_task(self._listen())
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop.set)
-            sip = f"{place.host}:{place.port}/{'+'.join(sorted(place.transports))}"
+            sip = _where(place)
             log.info("dispatcher_listening", sip=sip)
             print(json.dumps({"event": "ready", "sip": sip, "inner_port": inner_port}), flush=True)
             await self._stop.wait()
@@ -97,21 +100,31 @@ class Dispatching:
                 "dispatcher_stopped",
                 **asdict(self._dispatcher.counters),
                 strangers_dropped=self._access.strangers_dropped,
-                stranger_connections_dropped=tcp_filter.dropped if tcp_filter else 0,
+                stranger_connections_dropped=sum(tcp_filter.dropped for tcp_filter in tcp_filters),
                 connections_cut_off=self._shell.cut_off,
             )
         finally:
             self._shell.close()
 
-    def _filter(self, place: Place) -> TcpFilter | None:
-        if "tcp" not in place.transports:
-            return None
+    def _filters(self, place: Place) -> Iterator[TcpFilter]:
+        ports = [place.port] if "tcp" in place.transports else []
+        for port in (*ports, *([place.tls.port] if place.tls else [])):
+            try:
+                yield TcpFilter(place.host, port, self._policy.networks)
+            except OSError as error:
+                # Strangers' connections are then closed as soon as they are there.
+                log.warning("sip_tcp_filter_missing", port=port, why=str(error))
+
+    def _reload(self) -> None:
+        """A renewed certificate is for the connections that come."""
+        if self._tls is None:
+            return
         try:
-            return TcpFilter(place.host, place.port, self._policy.networks)
-        except OSError as error:
-            # Strangers' connections are then closed as soon as they are there.
-            log.warning("sip_tcp_filter_missing", why=str(error))
-            return None
+            self._tls.reload()
+        except (OSError, ValueError) as error:
+            log.error("sip_certificate_not_reloaded", why=str(error), remedy="the old one is shown meanwhile")
+        else:
+            log.info("sip_certificate_reloaded")
 
     async def _listen(self) -> None:
         """What the supervisor tells, until it is gone."""
@@ -133,8 +146,16 @@ class Dispatching:
                 self._shell.send(dispatcher.worker_gone(number, time.monotonic_ns()))
             case "calls":
                 dispatcher.worker_says(number, order["calls"], order["streams"])
+            case "reload":
+                self._reload()
             case "drain":
                 dispatcher.drain()
+
+
+def _where(place: Place) -> str:
+    """For a log line: `0.0.0.0:5060/tcp+udp, 0.0.0.0:5061/tls`."""
+    there = [f"{place.host}:{place.port}/{'+'.join(sorted(place.transports))}"]
+    return ", ".join([*there, *([f"{place.host}:{place.tls.port}/tls"] if place.tls else [])])
 
 
 def main() -> int:
@@ -144,8 +165,9 @@ def main() -> int:
     try:
         asyncio.run(Dispatching(start).run())
     except OSError as error:
-        where = f"{start['host']}:{start['port']}"
-        failed = {"event": "failed", "error": f"SIP cannot listen on {where}: {error.strerror or error}"}
+        ports = f"{start['port']}" + (f" and {start['tls']['port']}" if start["tls"] else "")
+        fault = f"SIP cannot listen on {start['host']}:{ports}: {error.strerror or error}"
+        failed = {"event": "failed", "error": fault}
         print(json.dumps(failed), flush=True)
         return 1
     return 0

@@ -1,4 +1,5 @@
-"""The processes that take calls: one worker that owns the SIP port, or several behind a dispatcher."""
+"""The processes that take calls: one worker that owns the SIP port; or several, or one where SIP comes by
+TLS, behind a dispatcher."""
 
 from __future__ import annotations
 
@@ -56,6 +57,8 @@ class Workers:
         self._workers: list[Child] = []
         self._dispatcher: Child | None = None
         self._inner_port = 0
+        self._max_calls = 0
+        """Of all workers; known where there is a dispatcher."""
         self._dispatcher_ready = asyncio.Event()
         self._up: dict[int, dict[str, int]] = {}
         """What the dispatcher is told of each worker that is ready, by its number."""
@@ -102,14 +105,13 @@ class Workers:
 
     async def start(self) -> None:
         """All of them, until they are ready. Raises ChildFailed."""
-        cap = await _cap() if self._settings.sip.max_calls is not None else None
+        sip = self._settings.sip
+        cap = await _cap() if sip.max_calls is not None or sip.tls is not None else None
         try:
-            parts = [self._settings.sip]
-            if cap is not None:
-                parts = shares(self._settings.sip, cap, os.cpu_count() or 1)
+            parts = [sip] if cap is None else shares(sip, cap, os.cpu_count() or 1)
         except ConfigErrors as errors:
             raise ChildFailed(str(errors)) from None
-        if len(parts) == 1:
+        if len(parts) == 1 and (sip.tls is None or cap is None):
             first_line = partial(self._start_line, 1, parts[0])
             self._workers = [
                 Child(
@@ -122,9 +124,10 @@ class Workers:
                 )
             ]
         else:
+            self._max_calls = sip.max_calls or cap or 0
             self._dispatcher = self._make_dispatcher()
             self._workers = [self._make_worker(number, part) for number, part in enumerate(parts, 1)]
-            calls = parts[0].max_calls or 0
+            calls = parts[0].max_calls or self._max_calls
             log.info("workers", count=len(parts), max_calls_each=calls)
             if (wanted := self._settings.sip.max_calls or 0) > calls * len(parts):
                 log.warning("sip_max_calls_clamped", wanted=wanted, max_calls=calls * len(parts))
@@ -152,6 +155,7 @@ class Workers:
 
     def hang_up(self) -> None:
         """Have the files read again."""
+        self._tell(do="reload")
         for worker in self._workers:
             worker.hang_up()
 
@@ -204,10 +208,11 @@ class Workers:
             host=sip.host,
             port=sip.port,
             transports=sorted(sip.transports),
+            tls=sip.tls and sip.tls.model_dump(mode="json"),
             public_address=sip.public_address,
             trust_private=sip.trust_private,
             allow=[str(network) for network in sip.allow],
-            max_calls=sip.max_calls,
+            max_calls=self._max_calls,
             server=sip.user_agent,
             inner_port=self._inner_port,
             log={"level": self._settings.log.level, "format": self._settings.log.format},

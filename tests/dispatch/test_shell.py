@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from telbridge.dispatch.core import Dispatcher, Terms
 from telbridge.dispatch.fleet import Worker
 from telbridge.dispatch.hops import Hop
 from telbridge.dispatch.shell import Place, Shell, inner_socket
+from telbridge.legs.sip.tls import Tls
 from tests.dispatch.sides import Net, Phone, answer, header
 
 HOST = "127.0.0.1"
@@ -50,19 +51,29 @@ class Box(asyncio.DatagramProtocol):
         return await asyncio.wait_for(self.got.get(), 10)
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
 class Bed:
     """A dispatcher that listens, its one worker, and a peer with a socket."""
 
-    async def open(self, permits: Any = lambda host: True) -> Bed:
+    tls: Tls | None = None
+    tls_port = 0
+
+    async def open(self, permits: Any = lambda host: True, tls: Callable[[int], Tls] | None = None) -> Bed:
         self.worker, self.peer = await Box.open(), await Box.open()
         inner = inner_socket(0)
         self.inner_port = inner.getsockname()[1]
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            self.port = probe.getsockname()[1]
-        self.core = Dispatcher(Terms(self.port, self.inner_port, 10, "us"))
+        self.port = free_port()
+        if tls is not None:
+            self.tls_port = free_port()
+            self.tls = tls(self.tls_port)
+        self.core = Dispatcher(Terms(self.port, self.inner_port, 10, "us", tls_port=self.tls_port))
         self.core.worker_up(Worker(1, self.worker.port, 10))
-        place = Place(HOST, self.port, frozenset({"udp", "tcp"}))
+        place = Place(HOST, self.port, frozenset({"udp", "tcp"}), self.tls)
         self.shell = Shell(self.core, place, inner, permits, structlog.get_logger())
         await self.shell.start()
         return self
@@ -171,6 +182,7 @@ class Process:
             "port": port,
             "transports": ["tcp", "udp"],
             "public_address": None,
+            "tls": None,
             "trust_private": True,
             "allow": [],
             "max_calls": 4,
@@ -202,9 +214,7 @@ class Process:
 
 async def test_the_process_serves_until_its_supervisor_is_gone() -> None:
     worker, phone_box = await Box.open(), await Box.open()
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     phone = Phone(Net(), source=Hop("udp", HOST, phone_box.port, HOST), via_host=HOST)
     async with Process(port) as dispatcher:
         dispatcher.tell(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from ssl import SSLError
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from telbridge import __version__
+from telbridge.legs.sip.tls import Tls
 
 Network = IPv4Network | IPv6Network
 
@@ -37,6 +40,37 @@ class Trunk(BaseModel):
     _networks = field_validator("addresses", mode="before")(_as_networks)
 
 
+class TlsSettings(BaseModel):
+    """[sip.tls]: SIP over TLS, on a port of its own. It is ended by the dispatcher."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    certificate: Annotated[Path, Field(description="PEM file: our certificate, then those up to its root")]
+    key: Annotated[
+        Path | None, Field(description="PEM file of its key; default: it stands in the certificate's file")
+    ] = None
+    port: Annotated[int, Field(ge=1, le=65535, description="TCP port for SIP over TLS")] = 5061
+    peers_ca: Annotated[
+        Path | None,
+        Field(description="PEM file of the roots that callers' certificates must have; default: none asked"),
+    ] = None
+
+    @model_validator(mode="after")
+    def _loads(self) -> TlsSettings:
+        try:
+            self.load()
+        except SSLError as error:
+            fault = f"certificate and key do not load ({error.reason or 'no PEM'})"
+            raise ValueError(f"{fault}: write PEM files that belong together") from None
+        except OSError as error:
+            raise ValueError(f"{error.strerror}: write files that telbridge can read") from None
+        return self
+
+    def load(self) -> Tls:
+        """OSError, of which SSLError is one, if the files have become bad meanwhile."""
+        return Tls(self.port, self.certificate, self.key, self.peers_ca)
+
+
 class SipSettings(BaseModel):
     """What the SIP endpoint of one process is told."""
 
@@ -47,6 +81,9 @@ class SipSettings(BaseModel):
     transports: Annotated[
         frozenset[Literal["udp", "tcp"]], Field(min_length=1, description='any of "udp", "tcp"')
     ] = frozenset({"udp", "tcp"})
+    tls: Annotated[
+        TlsSettings | None, Field(description="SIP over TLS as well: `[sip.tls]` with its certificate")
+    ] = None
     rtp_port_first: Annotated[int, Field(ge=1024, le=65534, description="first UDP port for media")] = 20_000
     rtp_port_last: Annotated[int, Field(ge=1025, le=65535, description="last UDP port for media")] = 29_999
     public_address: Annotated[
