@@ -97,16 +97,23 @@ def worker_pid(bridge: Bridge) -> int:
 
 
 def child_pid(parent: int, module: str) -> int:
-    """The child of a process that runs this Python module. LookupError if there is none."""
+    """The process of a supervisor that runs this Python module: a child of its nursery. LookupError if there
+    is none."""
+    name = f"tb-{module.rpartition('.')[2]}"
+    parents: dict[int, int] = {}
+    named: list[int] = []
     for folder in Path("/proc").glob("[0-9]*"):
+        pid = int(folder.name)
         try:
-            fields = _stat(int(folder.name))
-            command = (folder / "cmdline").read_bytes().split(b"\0")
+            parents[pid] = int(_stat(pid)[1])
+            if (folder / "comm").read_text("utf-8", errors="replace").startswith(name):
+                named.append(pid)
         except OSError:  # it ended meanwhile
             continue
-        if int(fields[1]) == parent and module.encode() in command:
-            return int(folder.name)
-    raise LookupError(f"process {parent} has no child {module}")
+    for pid in named:
+        if parents.get(parents[pid]) == parent:
+            return pid
+    raise LookupError(f"process {parent} has no {name}")
 
 
 @dataclass(frozen=True, slots=True)

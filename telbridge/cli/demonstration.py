@@ -19,8 +19,9 @@ from telbridge.cli.call import show_event
 from telbridge.cli.voice import make_voice
 from telbridge.config import Settings
 from telbridge.ops import logging
+from telbridge.serving.births import Nursery
 from telbridge.serving.children import ChildFailed
-from telbridge.serving.supervisor import Supervisor
+from telbridge.serving.supervisor import PRELOAD, Supervisor
 
 CONVERSATION: Final = (
     Say("Hello, what are your opening hours?"),
@@ -32,10 +33,11 @@ CONVERSATION: Final = (
 
 def run(api: str) -> None:
     """Serve, call, print; ends the command with status 1 if the call was not answered."""
+    nursery = Nursery(PRELOAD, forked=True)
     logging.configure("warning", "auto", process="demo")
     with tempfile.TemporaryDirectory(prefix="telbridge-demo-") as folder:
         try:
-            report, record = asyncio.run(_run(Path(folder), api))
+            report, record = asyncio.run(_run(Path(folder), api, nursery))
         except ChildFailed as error:
             typer.echo(f"telbridge: {error}", err=True)
             raise typer.Exit(1) from None
@@ -51,7 +53,7 @@ def run(api: str) -> None:
         raise typer.Exit(1)
 
 
-async def _run(folder: Path, api: str) -> tuple[CallReport, Mapping[str, Any]]:
+async def _run(folder: Path, api: str, nursery: Nursery) -> tuple[CallReport, Mapping[str, Any]]:
     records = folder / "calls.jsonl"
     port = _free_port()
     settings = Settings.model_validate(
@@ -67,7 +69,7 @@ async def _run(folder: Path, api: str) -> tuple[CallReport, Mapping[str, Any]]:
     )
     typer.echo("starting the bridge and its agent …")
     ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    supervisor = Supervisor(settings, lambda _: ready.set_result(None))
+    supervisor = Supervisor(settings, lambda _: ready.set_result(None), nursery)
     serving = asyncio.create_task(supervisor.run())
     await asyncio.wait([ready, serving], return_when=asyncio.FIRST_COMPLETED)
     try:

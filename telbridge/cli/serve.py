@@ -12,8 +12,9 @@ import typer
 
 from telbridge.config import ConfigErrors, Settings, load, warnings
 from telbridge.ops import logging
+from telbridge.serving.births import Nursery
 from telbridge.serving.children import ChildFailed
-from telbridge.serving.supervisor import Supervisor
+from telbridge.serving.supervisor import PRELOAD, Supervisor
 
 log = structlog.get_logger()
 
@@ -32,11 +33,12 @@ def serve(
     except ConfigErrors as errors:
         typer.echo(str(errors), err=True)
         raise typer.Exit(1) from None
+    nursery = Nursery(PRELOAD, forked=True)
     logging.configure(settings.log.level, settings.log.format, process="supervisor")
     for warning in warnings(settings):
         log.warning("settings_odd", what=warning)
     try:
-        asyncio.run(Supervisor(settings, lambda ready: _announce(settings, ready)).run())
+        asyncio.run(Supervisor(settings, lambda ready: _announce(settings, ready), nursery).run())
     except (ChildFailed, ConfigErrors) as error:
         typer.echo(f"telbridge: {error}", err=True)
         raise typer.Exit(1) from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 
 from telbridge.call.events import CallFacts, Ending, LegQuality
 from telbridge.call.observer import Nobody
@@ -37,6 +37,12 @@ REFUSED: Final = {
     Ending.DIALPLAN_HUNG_UP: "dialplan",
 }
 """Endings of calls that were never answered because we did not want to."""
+
+
+def choose_place() -> None:
+    """By the environment of now: prometheus-client has looked at it when it was imported, which may have been
+    in the process that this one was forked from."""
+    values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
 
 
 class Metrics:

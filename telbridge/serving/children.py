@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import sys
-from asyncio.subprocess import PIPE, Process
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import structlog
+
+from telbridge.serving.births import BirthFailed, Newborn, Nursery
+from telbridge.serving.nursery import Job
 
 log = structlog.get_logger()
 
@@ -31,30 +31,29 @@ class ChildFailed(Exception):
 
 
 class Child:
-    """One kept process. `arguments` and `first_line` are asked for anew at each start; a first line may come
-    when it is ready to be written, while the child imports its modules."""
+    """One kept process. `job` and `first_line` are asked for anew at each start; a first line may take
+    its time."""
 
     def __init__(
         self,
-        name: str,
-        arguments: Callable[[], Sequence[str]],
+        nursery: Nursery,
+        job: Callable[[], Job],
         *,
         first_line: Callable[[], Awaitable[str]] | None = None,
         on_message: Callable[[Mapping[str, Any]], None] = lambda message: None,
         on_ready: Callable[[Mapping[str, Any]], None] = lambda ready: None,
         on_death: Callable[[int], None] = lambda pid: None,
-        environ: Mapping[str, str] | None = None,
     ) -> None:
         """`on_ready`: at each start, with the ready line. `on_death`: told the pid of each process that
-        ended, asked to or not. `environ`: on top of ours."""
-        self.name = name
+        ended, asked to or not."""
+        self.name = job().name
         self.ready: Mapping[str, Any] = {}
         """The child's ready line."""
         self.restarts = 0
         self._is_ready = False
-        self._arguments, self._first_line, self._on_message = arguments, first_line, on_message
-        self._on_ready, self._on_death, self._environ = on_ready, on_death, environ
-        self._process: Process | None = None
+        self._nursery, self._job, self._first_line = nursery, job, first_line
+        self._on_message, self._on_ready, self._on_death = on_message, on_ready, on_death
+        self._process: Newborn | None = None
         self._watch: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
 
@@ -69,12 +68,12 @@ class Child:
         self._stopping.set()
         process = self._process
         if process is not None and process.returncode is None:
-            process.terminate()
+            process.send_signal(signal.SIGTERM)
             try:
                 await asyncio.wait_for(process.wait(), timeout_s)
             except TimeoutError:
                 log.warning("child_killed", child=self.name, pid=process.pid)
-                process.kill()
+                process.send_signal(signal.SIGKILL)
                 await process.wait()
         if self._watch is not None:
             await self._watch
@@ -82,8 +81,8 @@ class Child:
 
     def terminate(self) -> None:
         """Another SIGTERM, which tells a draining child to hurry."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.terminate()
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
 
     def hang_up(self) -> None:
         """SIGHUP, which tells a child to read its files again. One that is starting reads them anyway, and
@@ -93,8 +92,8 @@ class Child:
 
     def tell(self, line: str) -> None:
         """A line on its stdin; nothing while it is not ready."""
-        if self.is_ready and self._process is not None and self._process.stdin is not None:
-            self._process.stdin.write(line.encode() + b"\n")
+        if self.is_ready and self._process is not None:
+            self._process.write(line.encode() + b"\n")
 
     @property
     def is_ready(self) -> bool:
@@ -106,34 +105,29 @@ class Child:
         return self._process.pid if self._process else None
 
     async def _spawn(self) -> None:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *self._arguments(),
-            stdin=PIPE,
-            stdout=PIPE,
-            env=None if self._environ is None else {**os.environ, **self._environ},
-            start_new_session=True,  # the terminal's Ctrl-C is for the supervisor alone
-        )
-        self._process, self._is_ready = process, False
+        try:
+            async with asyncio.timeout(READY_S):
+                await self._bear()
+        except (TimeoutError, BirthFailed, ChildFailed) as error:
+            why = f"not ready after {READY_S:g} s" if isinstance(error, TimeoutError) else error
+            raise ChildFailed(f"{self.name} did not start: {why}") from None
+
+    async def _bear(self) -> None:
+        self._is_ready = False
+        process = self._process = await self._nursery.birth(self._job())
         try:
             if self._first_line is not None:
-                assert process.stdin is not None
-                process.stdin.write((await self._first_line()).encode() + b"\n")
-            self.ready = await asyncio.wait_for(self._until_ready(process), READY_S)
-            self._is_ready = True
-            self._on_ready(self.ready)
-        except (TimeoutError, ChildFailed, asyncio.CancelledError) as error:
-            if process.returncode is None:
-                process.kill()
+                process.write((await self._first_line()).encode() + b"\n")
+            self.ready = await self._until_ready(process)
+        except (ChildFailed, asyncio.CancelledError):
+            process.send_signal(signal.SIGKILL)
             await process.wait()
             self._on_death(process.pid)
-            if isinstance(error, asyncio.CancelledError):
-                raise
-            raise ChildFailed(
-                f"{self.name} did not start: {error or f'not ready after {READY_S:g} s'}"
-            ) from None
+            raise
+        self._is_ready = True
+        self._on_ready(self.ready)
 
-    async def _until_ready(self, process: Process) -> Mapping[str, Any]:
+    async def _until_ready(self, process: Newborn) -> Mapping[str, Any]:
         while (message := await _message(process)) is not None:
             if message.get("event") == "ready":
                 return message
@@ -182,8 +176,7 @@ class Child:
         self._on_death(process.pid)
 
 
-async def _message(process: Process) -> Mapping[str, Any] | None:
+async def _message(process: Newborn) -> Mapping[str, Any] | None:
     """The next JSON line of a child, or None at its end."""
-    assert process.stdout is not None
-    line = await process.stdout.readline()
+    line = await process.readline()
     return json.loads(line) if line else None

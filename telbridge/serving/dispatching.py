@@ -1,8 +1,7 @@
 """The dispatcher's process: one SIP port for several workers.
 
-Run by the supervisor as `python -m telbridge.serving.dispatching`: what it needs comes as JSON lines on
-stdin, the settings first; its ready line goes to stdout; it ends with SIGTERM, or when stdin closes. It
-imports little, so that it is back within a second.
+Forked by a nursery for the supervisor: what it needs comes as JSON lines on stdin, the settings first; its
+ready line goes to stdout; it ends with SIGTERM, or when stdin closes.
 """
 
 from __future__ import annotations

@@ -19,15 +19,19 @@ from telbridge.config import ConfigErrors, Settings
 from telbridge.legs.streams.tickets import TicketOffice
 from telbridge.ops import catalogue
 from telbridge.serving.admin import Admin
+from telbridge.serving.births import Nursery
 from telbridge.serving.calls import Calls
 from telbridge.serving.children import Child, ChildFailed
 from telbridge.serving.dialplans import uses_local_agent
 from telbridge.serving.figures import Figures, Own
+from telbridge.serving.nursery import Job
 from telbridge.serving.phone_page import PHONE, PhonePage
-from telbridge.serving.workers import Kept, Workers
+from telbridge.serving.workers import DISPATCHER, WORKER, Kept, Workers
 
 log = structlog.get_logger()
 
+PRELOAD: Final = (WORKER, DISPATCHER)
+"""What a nursery loads at once; the rest when it is wanted."""
 AGENT_STOP_S: Final = 5.0
 WORKER_GRACE_S: Final = 20.0
 """On top of the drain time: BYEs go out, records are written, pjsua2 ends."""
@@ -36,8 +40,15 @@ WORKER_GRACE_S: Final = 20.0
 class Supervisor:
     """Starts the processes in their order, tells when they serve, and ends them in the reverse order."""
 
-    def __init__(self, settings: Settings, on_ready: Callable[[Mapping[str, Any]], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        on_ready: Callable[[Mapping[str, Any]], None],
+        nursery: Nursery | None = None,
+    ) -> None:
+        """`nursery`: where its children come from; default: one that has to load all modules first."""
         self._settings, self._on_ready = settings, on_ready
+        self._nursery = nursery or Nursery(PRELOAD)
         self._stop = asyncio.Event()
         self._last_good: Path | None = None
         """What a worker leaves for the one that takes its place; gone with the supervisor."""
@@ -45,10 +56,11 @@ class Supervisor:
         """The embedded agent runs; the dialplans may want it, too."""
         self._agent_port = settings.local_agent.port
         self._agent_ready = asyncio.Event()
-        self._agent = Child("agent", self._agent_arguments)
+        self._agent = Child(self._nursery, self._agent_job)
         self._figures = Figures()
         self._calls = Calls(settings.records)
         self._workers = Workers(
+            self._nursery,
             settings,
             self._known_agent_port,
             self._kept_for_workers,
@@ -107,20 +119,20 @@ class Supervisor:
         await drain
         hurried.cancel()
         await self._agent.stop(AGENT_STOP_S)
+        await self._nursery.aclose()
         await self._calls.stop()
         await self._admin.stop()
         self._figures.close()
 
-    def _agent_arguments(self) -> list[str]:
+    def _agent_job(self) -> Job:
         """A restarted agent takes the port it had, so that the workers still find it."""
         settings = self._settings.local_agent.model_copy(update={"port": self._agent_port})
-        return [
-            "-m",
-            "telbridge.agent",
+        options = (
             "--exit-with-parent",
             f"--log-level={self._settings.log.level}",
             f"--settings={settings.model_dump_json()}",
-        ]
+        )
+        return Job("agent", "telbridge.agent.__main__", options)
 
     async def _start_admin(self) -> None:
         """First of all: it tells what is not ready yet."""

@@ -1,7 +1,7 @@
 """A worker: one event loop, one pjsua2 endpoint, the calls that come to it.
 
-Run by the supervisor as `python -m telbridge.serving.worker`: its start line comes on stdin, its ready line
-goes to stdout, SIGTERM drains it, and it ends when stdin closes.
+Forked by a nursery for the supervisor: its start line comes on stdin, its ready line goes to stdout, SIGTERM
+drains it, and it ends when stdin closes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
@@ -36,12 +37,12 @@ from telbridge.dialplan.facts import Facts
 from telbridge.dialplan.plan import Plan
 from telbridge.legs.sip.endpoint import SipEndpoint
 from telbridge.legs.sip.front import Front
-from telbridge.legs.sip.library import SipUnavailable
+from telbridge.legs.sip.library import SipUnavailable, load
 from telbridge.legs.streams.leg import StreamLeg
 from telbridge.ops import logging
 from telbridge.ops.asking import StoreDown
 from telbridge.ops.callers import Callers
-from telbridge.ops.metrics import CallMetrics, Metrics
+from telbridge.ops.metrics import CallMetrics, Metrics, choose_place
 from telbridge.ops.records import Privacy, record_of, record_without_a_call, worse_mos
 from telbridge.ops.spool import Spool
 from telbridge.serving.apology import apology_path, filler_path
@@ -376,7 +377,14 @@ async def _main(start: WorkerStart, stdin: BinaryIO) -> None:
     await worker.run(stop, hurry)
 
 
+def warm() -> None:
+    """What a nursery does once, so that no worker has to: the library is loaded, but not started."""
+    with suppress(SipUnavailable):  # The worker will say so.
+        load()
+
+
 def main() -> int:
+    choose_place()
     stdin = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115 - a descriptor
     start = WorkerStart.model_validate_json(stdin.readline())
     name = "worker" if start.dispatcher_port is None else f"worker {start.number}"

@@ -6,8 +6,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
-from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,14 +16,18 @@ import structlog
 
 from telbridge.config import ConfigErrors, Settings
 from telbridge.legs.sip.settings import SipSettings
+from telbridge.serving.births import BirthFailed, Nursery
 from telbridge.serving.children import Child, ChildFailed
 from telbridge.serving.messages import WorkerStart
+from telbridge.serving.nursery import Job
 from telbridge.serving.shares import shares
 
 log = structlog.get_logger()
 
 DISPATCHER_STOP_S: Final = 5.0
-_PRINT_CAP: Final = "from telbridge.legs.sip.library import load; print(load().build.max_calls)"
+WORKER: Final = "telbridge.serving.worker"
+DISPATCHER: Final = "telbridge.serving.dispatching"
+_CAP: Final = Job("cap", "telbridge.serving.cap")
 """In a process of its own: the library stays out of the supervisor."""
 
 
@@ -42,6 +44,7 @@ class Workers:
 
     def __init__(
         self,
+        nursery: Nursery,
         settings: Settings,
         agent_port: Callable[[], Awaitable[int | None]],
         kept: Callable[[], Kept],
@@ -52,6 +55,7 @@ class Workers:
     ) -> None:
         """`agent_port` waits for the embedded agent, where there is one. `on_message`, `on_death`, `environ`:
         of each worker (`Child`), by its number."""
+        self._nursery = nursery
         self._settings, self._agent_port, self._kept = settings, agent_port, kept
         self._tell_message, self._tell_death, self._environ = on_message, on_death, environ
         self._workers: list[Child] = []
@@ -106,7 +110,7 @@ class Workers:
     async def start(self) -> None:
         """All of them, until they are ready. Raises ChildFailed."""
         sip = self._settings.sip
-        cap = await _cap() if sip.max_calls is not None or sip.tls is not None else None
+        cap = await self._cap() if sip.max_calls is not None or sip.tls is not None else None
         try:
             parts = [sip] if cap is None else shares(sip, cap, os.cpu_count() or 1)
         except ConfigErrors as errors:
@@ -115,12 +119,11 @@ class Workers:
             first_line = partial(self._start_line, 1, parts[0])
             self._workers = [
                 Child(
-                    "worker",
-                    _worker_arguments,
+                    self._nursery,
+                    partial(Job, "worker", WORKER, environ=self._environ),
                     first_line=first_line,
                     on_message=partial(self._tell_message, 1),
                     on_death=partial(self._tell_death, 1),
-                    environ=self._environ,
                 )
             ]
         else:
@@ -167,22 +170,30 @@ class Workers:
 
     def _make_worker(self, number: int, part: SipSettings) -> Child:
         return Child(
-            f"worker {number}",
-            _worker_arguments,
+            self._nursery,
+            partial(Job, f"worker {number}", WORKER, environ=self._environ),
             first_line=partial(self._start_line, number, part),
             on_message=partial(self._on_message, number),
             on_ready=partial(self._on_ready, number),
             on_death=partial(self._on_death, number),
-            environ=self._environ,
         )
 
     def _make_dispatcher(self) -> Child:
         return Child(
-            "dispatcher",
-            lambda: ["-m", "telbridge.serving.dispatching"],
+            self._nursery,
+            partial(Job, "dispatcher", DISPATCHER),
             first_line=self._dispatcher_line,
             on_ready=self._on_dispatcher,
         )
+
+    async def _cap(self) -> int | None:
+        """Calls at a time in one process; None where there is no pjsua2: the worker will say so."""
+        try:
+            asked = await self._nursery.birth(_CAP)
+        except BirthFailed as error:
+            raise ChildFailed(str(error)) from None
+        said = await asked.readline()
+        return int(said) if await asked.wait() == 0 else None
 
     async def _start_line(self, number: int, part: SipSettings) -> str:
         """The worker loads its modules meanwhile, and hears where the others are once that is known."""
@@ -259,16 +270,3 @@ class Workers:
 
 def _line(**fields: Any) -> str:
     return json.dumps(fields)
-
-
-def _worker_arguments() -> list[str]:
-    return ["-m", "telbridge.serving.worker"]
-
-
-async def _cap() -> int | None:
-    """Calls at a time in one process; None where there is no pjsua2: the worker will say so."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", _PRINT_CAP, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL
-    )
-    said, _ = await process.communicate()
-    return int(said) if process.returncode == 0 else None

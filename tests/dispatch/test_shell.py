@@ -174,7 +174,7 @@ async def test_strangers_get_no_answer_and_no_connection() -> None:
 
 
 class Process:
-    """`python -m telbridge.serving.dispatching`, as the supervisor runs it."""
+    """The dispatcher's, by itself."""
 
     def __init__(self, port: int) -> None:
         self.start: dict[str, Any] = {

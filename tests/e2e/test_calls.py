@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from telbridge.audio.wav import load_wav
 from telbridge.caller.handle import CallFailed, CallHandle
 from telbridge.caller.softphone import Softphone
 from telbridge.serving.apology import filler_path
-from tests.e2e.bridge import Bridge, serving
+from tests.e2e.bridge import serving
 from tests.e2e.heard import LOUD, Samples, contains, heard, longest_quiet_ms, loud_ms, tones_hz
 from tests.e2e.metrics_page import scraped
 
@@ -200,7 +198,7 @@ async def test_when_the_agent_process_dies_the_call_goes_on_with_the_next_one(
     async with serving(any_pjsua2, tmp_path, ECHO) as bridge, Softphone("127.0.0.1") as phone:
         call = await phone.call(bridge.uri)
         await call.wait_answered(10)
-        _kill_child(bridge, "telbridge.agent")
+        bridge.kill("agent")
         await bridge.until_logged("session_back")
         assert bridge.logged("child_restarted", child="agent")
         before = len(heard(call))
@@ -224,7 +222,7 @@ async def test_a_worker_that_dies_is_replaced_even_while_the_dialplans_are_broke
     settings = {**ECHO, "dialplans": {"folder": str(folder)}}
     async with serving(any_pjsua2, tmp_path, settings) as bridge, Softphone("127.0.0.1") as phone:
         (folder / "line.toml").write_text("greeting = ", "utf-8")
-        _kill_child(bridge, "telbridge.serving.worker")
+        bridge.kill("worker")
         await bridge.until_logged("child_restarted", child="worker")
         assert bridge.logged("dialplans_kept")
         call = await phone.call(bridge.uri)
@@ -241,7 +239,7 @@ async def test_a_worker_that_dies_is_replaced_and_what_it_counted_stays(
         lost = await phone.call(bridge.uri)
         await lost.wait_answered(10)
         await bridge.until_logged("answered")
-        _kill_child(bridge, "telbridge.serving.worker")
+        bridge.kill("worker")
         await bridge.until_logged("child_restarted", child="worker")
         call = await phone.call(bridge.uri)
         await call.wait_answered(10)
@@ -252,22 +250,12 @@ async def test_a_worker_that_dies_is_replaced_and_what_it_counted_stays(
     assert page.value("calls_live") == 1
 
 
-def _kill_child(bridge: Bridge, module: str) -> None:
-    """SIGKILL to the child of our own server that runs this module."""
-    children = Path(f"/proc/{bridge.process.pid}/task/{bridge.process.pid}/children").read_text().split()
-    for pid in map(int, children):
-        if module in Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0"):
-            os.kill(pid, signal.SIGKILL)
-            return
-    raise AssertionError(f"no child runs {module}")
-
-
 async def test_a_call_that_its_worker_took_with_it_leaves_a_record(any_pjsua2: str, tmp_path: Path) -> None:
     async with serving(any_pjsua2, tmp_path, ECHO) as bridge, Softphone("127.0.0.1") as phone:
         call = await phone.call(bridge.uri)
         await call.wait_answered(10)
         (arrived,) = await bridge.until_logged("call_arrived")
-        _kill_child(bridge, "telbridge.serving.worker")
+        bridge.kill("worker")
         await bridge.until_logged("call_lost")
         record = await bridge.kept(arrived["call_id"])
     assert (record["ending"], record["verdict"]["whose"]) == ("worker_died", "telbridge")

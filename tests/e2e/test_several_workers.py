@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -28,11 +27,6 @@ ECHO = {"local_agent": {"brain": "echo"}, "call": {"greeting": '""'}}
 def worker_of(call: CallHandle) -> int:
     """By the Record-Route of its 200."""
     return int(call.dialog.peers.routes[0].uri.parameters["w"] or 0)
-
-
-def kill(bridge: Bridge, child: str) -> None:
-    started = [line for line in bridge.log if line.get("child") == child and "pid" in line]
-    os.kill(started[-1]["pid"], signal.SIGKILL)
 
 
 async def refusal(phone: Softphone, bridge: Bridge) -> tuple[int, bool]:
@@ -87,7 +81,7 @@ async def _kills(bridge: Bridge, phone: Softphone) -> None:
     kept = [call for call in calls if worker_of(call) == 1]
     assert len(lost) == len(kept) == 4
 
-    kill(bridge, "worker 2")
+    bridge.kill("worker 2")
     for call in lost:
         assert (await call.wait_ended(10)).by is EndedBy.PEER
     assert await talk(*kept)
@@ -96,7 +90,7 @@ async def _kills(bridge: Bridge, phone: Softphone) -> None:
     await fresh.wait_answered(10)
     assert worker_of(fresh) == 2 and await talk(fresh)
 
-    kill(bridge, "dispatcher")
+    bridge.kill("dispatcher")
     await bridge.until_logged("child_restarted", child="dispatcher")
     by_udp = [call for call in kept if not call.uri.endswith("tcp")]
     assert await talk(*by_udp, fresh)

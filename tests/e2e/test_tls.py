@@ -12,7 +12,7 @@ import trustme
 
 from telbridge.legs.sip.library import built_folder
 from tests.e2e.bridge import free_port, serving
-from tests.e2e.test_several_workers import ECHO, kill
+from tests.e2e.test_several_workers import ECHO
 
 CONFIG = """\
 poll_method epoll
@@ -87,5 +87,5 @@ async def test_a_call_by_tls_is_ended_by_either_side(tmp_path: Path) -> None:
         assert record["ending"] == "caller_hung_up"
         async with baresip(tmp_path / "two", root, uri) as phone:
             await says(phone, b"Call established")
-            kill(bridge, "worker 1")
+            bridge.kill("worker 1")
             await says(phone, b"session closed")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -303,20 +302,11 @@ async def test_callers_of_a_worker_that_was_killed_go_on_in_the_dialplan(
     async with pbx.serving(any_pjsua2, tmp_path, scripted(tmp_path, GREETING)) as (bridge, phone):
         call = await pbx.dial(phone)
         await call.play(bytes(16000))
-        os.kill(worker_of(bridge), signal.SIGKILL)
+        bridge.kill("worker")
         await bridge.until_logged("ari_orphan", within_s=60)
         await call.play(bytes(16000))
         await call.hang_up()
     assert DESK_HZ in tones_hz(heard(call))
-
-
-def worker_of(bridge: Bridge) -> int:
-    """Its process."""
-    pid = bridge.process.pid
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        if b"telbridge.serving.worker" in Path(f"/proc/{child}/cmdline").read_bytes():
-            return int(child)
-    raise AssertionError("no worker")
 
 
 async def test_without_telbridge_the_dialplan_goes_on(pbx: Pbx) -> None:

@@ -13,21 +13,24 @@ import pytest
 
 from telbridge.config import Settings
 from telbridge.serving import workers
+from telbridge.serving.births import Nursery
 from telbridge.serving.children import Child
+from telbridge.serving.nursery import Job
 from telbridge.serving.supervisor import Supervisor
 
 WORKER = """
-import json, signal, sys, threading
-def say(**line): print(json.dumps(line), flush=True)
+import json, os, signal, sys
+def say(**line): os.write(1, json.dumps(line).encode() + b"\\n")
 def hangup(*_): say(event="hangup")
 def fail(*_): sys.exit(0)
-if len(sys.argv) > 1:
-    say(event="begun")
-    while not sys.stdin.readline(): pass
-signal.signal(signal.SIGHUP, hangup)
-signal.signal(signal.SIGTERM, fail)
-say(event="ready")
-while True: signal.pause()
+def main():
+    if len(sys.argv) > 1:
+        say(event="begun")
+        while not sys.stdin.readline(): pass
+    signal.signal(signal.SIGHUP, hangup)
+    signal.signal(signal.SIGTERM, fail)
+    say(event="ready")
+    while True: signal.pause()
 """
 
 
@@ -45,20 +48,21 @@ class Said:
 
 
 @pytest.fixture
-def script(tmp_path: Path) -> Path:
-    file = tmp_path / "worker.py"
-    file.write_text(WORKER, "utf-8")
-    return file
+def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The module of a worker that is none."""
+    (tmp_path / "pretended_worker.py").write_text(WORKER, "utf-8")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    return "pretended_worker"
 
 
 async def test_a_signal_to_the_supervisor_reaches_the_worker_and_ends_nobody(
-    script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pretended: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ready, said = asyncio.Event(), Said()
-    monkeypatch.setattr(workers, "_worker_arguments", lambda: [str(script)])
+    monkeypatch.setattr(workers, "WORKER", pretended)
     monkeypatch.setattr(workers, "Child", lambda *args, **more: Child(*args, **{**more, "on_message": said}))
     settings = Settings.model_validate({"call": {"agent": "deepgram"}, "records": {"folder": tmp_path}})
-    supervisor = Supervisor(settings, lambda _: ready.set())
+    supervisor = Supervisor(settings, lambda _: ready.set(), Nursery())
     running = asyncio.create_task(supervisor.run())
     await asyncio.wait_for(ready.wait(), 10)
     for _ in range(2):
@@ -69,7 +73,7 @@ async def test_a_signal_to_the_supervisor_reaches_the_worker_and_ends_nobody(
     await asyncio.wait_for(running, 10)
 
 
-async def test_a_worker_that_is_still_starting_is_left_alone(script: Path) -> None:
+async def test_a_worker_that_is_still_starting_is_left_alone(pretended: str) -> None:
     """It has no handler yet, so that the signal would end it; and it is about to read the files anyway."""
     begun, go, said = asyncio.Event(), asyncio.Event(), Said()
 
@@ -78,7 +82,10 @@ async def test_a_worker_that_is_still_starting_is_left_alone(script: Path) -> No
         await go.wait()
         return "{}"
 
-    child = Child("worker", lambda: [str(script), "waits"], first_line=first_line, on_message=said)
+    nursery = Nursery()
+    child = Child(
+        nursery, lambda: Job("worker", pretended, ["waits"]), first_line=first_line, on_message=said
+    )
     starting = asyncio.create_task(child.start())
     await asyncio.wait_for(begun.wait(), 10)
     child.hang_up()
@@ -88,6 +95,7 @@ async def test_a_worker_that_is_still_starting_is_left_alone(script: Path) -> No
     child.hang_up()
     assert await said.next() == "hangup"
     await child.stop(5)
+    await nursery.aclose()
 
 
 class Terminal:
