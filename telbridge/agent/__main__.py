@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -120,6 +121,8 @@ async def _run(settings: AgentSettings, exit_with_parent: bool) -> None:
         loop.add_reader(sys.stdin.fileno(), _parent_said_something, loop, stop)
 
     def ready(port: int) -> None:
+        gc.collect()
+        gc.freeze()  # Or a collection of garbage holds up all sessions by all that is loaded.
         facts = {"event": "ready", "port": port, "host": settings.host, "path": PATH}
         print(json.dumps({**facts, "brain": settings.brain, "pid": os.getpid()}), flush=True)
 

@@ -211,7 +211,7 @@ class Call:
 
     def speech(self, now_ns: int, *, ahead: bool, standing_ms: int = 0) -> bytes | memoryview | None:
         """For a leg that sends ahead (`Media.speech`)."""
-        if self._nobody_hears():
+        if self._held or self._answered_ns is None:
             return None
         frame = self._downlink.speech(now_ns, ahead=ahead, standing_ms=standing_ms)
         if self._paused:
@@ -246,7 +246,10 @@ class Call:
 
     def _on_event(self, seat: Seat, event: AgentEvent) -> None:
         if seat is self._seat:
-            self.on_agent_event(event)
+            if type(event) is AgentAudio and not self._deaf:  # The way of every frame.
+                self._on_audio(event)
+            else:
+                self.on_agent_event(event)
         elif isinstance(event, SessionReady):
             self._note_ready(seat, event.at_ns)
             seat.ready.set()

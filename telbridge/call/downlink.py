@@ -61,10 +61,12 @@ class Downlink:
     def speech(self, now_ns: int, *, ahead: bool, standing_ms: int = 0) -> Frame | None:
         """See `Media.speech`."""
         playout = self.audible
-        if ahead and standing_ms:
-            playout.give_back(standing_ms)
-        if ahead and not playout.whole_frame_waits and not self.music.on:
-            return None
+        if ahead:
+            waits = playout.whole_frame_waits
+            if waits and standing_ms and playout.give_back(standing_ms):
+                waits = playout.whole_frame_waits
+            if not waits and not self.music.on:
+                return None
         frame = self.pull(now_ns)
         return None if playout.starved and not self.music.on else frame
 

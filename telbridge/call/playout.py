@@ -30,8 +30,8 @@ PATIENCE_FRAMES: Final = 2
 KEPT_MS: Final = 60
 """Of what a carrier is yet to play, so much stays when a delay is given back out of it."""
 TAIL_PIECES: Final = 512
-"""What was taken last is remembered: a carrier may not have played it yet. In pieces, one or two a frame:
-some seconds, and no leg sends ahead that far."""
+"""What was taken last is remembered: a carrier may not have played it yet. Speech of one reply in a row is
+one piece, so this reaches back further than any leg sends ahead."""
 
 OWN_WORDS: Final = ReplyId(2**62)
 """From here on ids are the call's own words, not the agent's: they are above whatever was cut."""
@@ -85,6 +85,18 @@ class _Reply:
     """Frames of silence since this reply, once begun, ran dry."""
 
 
+@dataclass(slots=True, eq=False)
+class _Piece:
+    """Of what was taken, in bytes."""
+
+    reply: _Reply | None
+    """None: no speech, but the fade behind it."""
+    speech: int
+    """So much of the reply is over with it."""
+    on_wire: int
+    """So long it is."""
+
+
 class Playout:
     """One call's downlink queue.
 
@@ -101,7 +113,7 @@ class Playout:
         self.starved = False
         """Whether the frame pulled last was due to an empty queue: silence, or the fade into it."""
         self._replies: deque[_Reply] = deque()
-        self._tail: deque[tuple[_Reply | None, int, int]] = deque(maxlen=TAIL_PIECES)
+        self._tail: deque[_Piece] = deque(maxlen=TAIL_PIECES)
         self.queued_octets = self._most_octets = 0
         """Speech waiting to be played."""
         self._highest = ReplyId(0)
@@ -176,7 +188,7 @@ class Playout:
         self.starved = False
         if self._fade is not None:
             fade, self._fade = self._fade, None
-            self._tail.append((None, 0, self.frame_bytes))
+            self._tail.append(_Piece(None, 0, self.frame_bytes))
             return self._quiet(fade)
         if self._replies:
             entry = self._replies[0]
@@ -206,20 +218,23 @@ class Playout:
             return self._end_within(bytes(frame))
         return frame
 
-    def give_back(self, standing_ms: int) -> None:
+    def give_back(self, standing_ms: int) -> bool:
         """Before a pull, for who takes frames ahead of the clock: `standing_ms` of them are still to be
-        heard, and stand in for what else would have to wait here."""
+        heard, and stand in for what else would have to wait here. Whether anything was left out."""
+        if not self._debt_frames or self._settled < self._settled_after or standing_ms < KEPT_MS:
+            return False
         entry = self._replies[0] if self._replies else None
-        if entry is None or not self._debt_frames or entry.dry_frames or entry.queued < self.frame_bytes:
-            return
-        if self._settled >= self._settled_after and standing_ms >= KEPT_MS:
-            self._skip_if_quiet(entry)
+        if entry is None or entry.dry_frames or entry.queued < self.frame_bytes:
+            return False
+        return self._skip_if_quiet(entry)
 
     @property
     def whole_frame_waits(self) -> bool:
         """Whether the next frame is certain: nothing that may still come would change it."""
         if self._fade is not None:
             return True
+        if not self.queued_octets:
+            return False
         ready = 0
         for entry in self._replies:
             ready += entry.queued
@@ -288,13 +303,15 @@ class Playout:
         if self.totals.underruns > 1:
             self._settled_after *= 2
 
-    def _skip_if_quiet(self, entry: _Reply) -> None:
+    def _skip_if_quiet(self, entry: _Reply) -> bool:
         head = entry.chunks[0]
         frame = bytes(memoryview(head)[entry.offset : entry.offset + self.frame_bytes])
-        if len(frame) == self.frame_bytes and peak(frame, self.format) < QUIET:
-            self._advance(entry, len(frame), 0)
-            self._debt_frames -= 1
-            self.totals.skipped_frames += 1
+        if len(frame) < self.frame_bytes or peak(frame, self.format) >= QUIET:
+            return False
+        self._advance(entry, len(frame), 0)
+        self._debt_frames -= 1
+        self.totals.skipped_frames += 1
+        return True
 
     def _starve(self) -> bytes | memoryview:
         """Silence, after a fade if there was sound."""
@@ -328,13 +345,18 @@ class Playout:
                 joined += piece
                 self._advance(entry, len(piece), len(piece))
             taken = bytes(joined)
-        if not self._replies[0].queued:
+        entry = self._replies[0]
+        if entry.complete and not entry.queued:
             self._drop_played()
         return taken
 
     def _advance(self, entry: _Reply, count: int, on_wire: int) -> None:
         """So much of it is over; `on_wire` of that stands in a frame."""
-        self._tail.append((entry, count, on_wire))
+        last = self._tail[-1] if self._tail else None
+        if last is not None and last.reply is entry and last.speech == last.on_wire and count == on_wire:
+            last.speech = last.on_wire = last.on_wire + count
+        else:
+            self._tail.append(_Piece(entry, count, on_wire))
         entry.offset += count
         if entry.offset == len(entry.chunks[0]):
             entry.chunks.popleft()
@@ -358,15 +380,15 @@ class Playout:
         """The newest `unplayed` bytes of frames were not played: what was speech in them, by reply."""
         back: dict[int, tuple[_Reply, int]] = {}
         while unplayed > 0 and self._tail:
-            entry, speech, on_wire = self._tail.pop()
-            played = max(0, on_wire - unplayed)
-            unplayed -= on_wire
-            if entry is None or speech <= played:
+            piece = self._tail.pop()
+            entry, played = piece.reply, max(0, piece.on_wire - unplayed)
+            unplayed -= piece.on_wire
+            if entry is None or piece.speech <= played:
                 continue
-            entry.pulled -= speech - played
-            self.totals.heard_samples -= self.format.samples_in(speech - played)
+            entry.pulled -= piece.speech - played
+            self.totals.heard_samples -= self.format.samples_in(piece.speech - played)
             before = back.pop(id(entry), (entry, 0))[1]
-            back[id(entry)] = (entry, before + speech - played)
+            back[id(entry)] = (entry, before + piece.speech - played)
         unheard = list(reversed(back.values()))
         for entry, count in unheard:
             if entry in self._replies:
@@ -397,7 +419,7 @@ class Playout:
     def _end_within(self, words: bytes) -> bytes:
         """A frame in which speech ends: the words, then a fade, which may reach into the next frame."""
         audio = words + fade_out(b"", self._last_sample(), self.format)
-        self._tail.append((None, 0, self.frame_bytes - len(words)))
+        self._tail.append(_Piece(None, 0, self.frame_bytes - len(words)))
         self._last = None
         self._fade = audio[self.frame_bytes :] or None
         return self._padded(audio)

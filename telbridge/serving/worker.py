@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import json
 import signal
 import sys
@@ -353,6 +354,9 @@ async def _main(start: WorkerStart, stdin: BinaryIO) -> None:
     loop = asyncio.get_running_loop()
     stop, hurry = asyncio.Event(), asyncio.Event()
     worker = Worker(start)
+    # What is loaded by now stays: no collection of garbage looks at it again, while all calls stand still.
+    gc.collect()
+    gc.freeze()
 
     def on_term() -> None:
         (hurry if stop.is_set() else stop).set()

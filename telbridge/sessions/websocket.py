@@ -1,11 +1,10 @@
 """A client WebSocket that is read without a task's turn for each message and written without awaiting, and
 the writer that never lets it fall behind.
 
-aiohttp makes the connection; then its octets come to us (`Incoming`). For writing, aiohttp's `send_frame` is
-a coroutine, yet without compression it hands the whole frame to the transport before anything that could wait
-(aiohttp 3.14.5, `_websocket/writer.py`); what may follow is a wait for a full transport. We look at the
-transport ourselves before each write, lift its mark so that this wait never begins, and step the coroutine
-through by hand: no task and no await a frame, and no cancellation can leave half a frame on the wire.
+aiohttp makes the connection; then its octets come to us (`Incoming`). Frames are made here and handed
+to the transport whole: no task and no await a frame, and no cancellation can leave half a frame on the wire.
+That is sound as long as no extension was agreed on (`compress=0`). We look at the transport ourselves before
+each write, so its mark is lifted: nothing of aiohttp's ever waits for it.
 """
 
 from __future__ import annotations
@@ -15,11 +14,13 @@ import fcntl
 import sys
 from collections import deque
 from collections.abc import Callable
+from random import getrandbits
 from typing import Any, Final
 
 import aiohttp
 from aiohttp import WSMsgType
 
+from telbridge.sockets.frames import masked_frame
 from telbridge.sockets.incoming import Incoming
 
 UPLINK_MAX_MS: Final = 400
@@ -105,12 +106,9 @@ class AgentSocket(aiohttp.ClientWebSocketResponse[Any]):
 
     def write(self, payload: bytes, kind: WSMsgType) -> None:
         """Hand one whole frame to the transport. Does nothing on a closed connection: the reader tells."""
-        sending = self.send_frame(payload, kind)
-        try:
-            sending.send(None)
-        except (StopIteration, ConnectionResetError):
-            return
-        sending.close()  # The frame is with the transport; only the wait behind it is dropped.
+        transport = self._agent_transport
+        if not transport.is_closing():
+            transport.write(masked_frame(kind, payload, getrandbits(32).to_bytes(4, "big")))
 
     def abort(self) -> None:
         """Close the connection now, whatever is still buffered; idempotent."""

@@ -1,6 +1,6 @@
 """The frames of a WebSocket's peer, octets to messages (RFC 6455 §5). Pure.
 
-Nearly every read of a live call holds one whole frame: that way is short.
+Nearly every read of a live call holds one whole frame: that way is short (`whole`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,20 @@ _WHOLE_BINARY: Final = _FIN | WSMsgType.BINARY
 _OPCODES: Final = {int(kind): kind for kind in WSMsgType if 0 <= kind <= WSMsgType.PONG}
 
 
+def masked_frame(opcode: int, message: bytes, key: bytes) -> bytes:
+    """One unfragmented frame of a client (§5.2); `key`: four octets that nobody can foretell (§5.3)."""
+    size = len(message)
+    if size < 126:
+        head = bytes((_FIN | opcode, _MASKED | size))
+    elif size < 65_536:
+        head = bytes((_FIN | opcode, _MASKED | 126, size >> 8, size & 0xFF))
+    else:
+        head = bytes((_FIN | opcode, _MASKED | 127)) + size.to_bytes(8, "big")
+    payload = bytearray(message)
+    websocket_mask(key, payload)
+    return head + key + payload
+
+
 class FrameReader:
     """One connection's. After a fault nothing more is read."""
 
@@ -36,6 +50,36 @@ class FrameReader:
         self._parts = bytearray()
         self._broken = False
 
+    def whole(self, data: bytes) -> str | bytes | None:
+        """The message, if these octets are one whole frame of data and nothing else. None: they are for
+        `feed`, nothing was taken of them."""
+        if len(data) < 4 or self._rest or self._kind is not None or self._broken:
+            return None
+        first = data[0]
+        if first != _WHOLE_TEXT and first != _WHOLE_BINARY:
+            return None
+        size, start = data[1] ^ self._mask_bit, 2
+        if size == _MOST_CONTROL + 1:
+            size, start = data[2] << 8 | data[3], 4
+        elif size > _MOST_CONTROL:
+            return None
+        payload: bytes | bytearray
+        if self._mask_bit:
+            if len(data) != start + 4 + size:
+                return None
+            payload = bytearray(data[start + 4 :])
+            websocket_mask(data[start : start + 4], payload)
+        elif len(data) != start + size:
+            return None
+        else:
+            payload = data[start:]
+        if first == _WHOLE_BINARY:
+            return bytes(payload)
+        try:
+            return payload.decode()
+        except UnicodeDecodeError:
+            return None
+
     def feed(self, data: bytes) -> list[WSMessage]:
         """The messages that these octets complete, whole and in order.
 
@@ -44,13 +88,6 @@ class FrameReader:
         """
         if self._broken:
             return []
-        if not self._rest and self._kind is None and (payload := self._only_frame(data)) is not None:
-            if data[0] == _WHOLE_BINARY:
-                return [WSMessage(WSMsgType.BINARY, bytes(payload), None)]
-            try:
-                return [WSMessage(WSMsgType.TEXT, payload.decode(), None)]
-            except UnicodeDecodeError:
-                return [self._fault(WSCloseCode.INVALID_TEXT, "text is not UTF-8")]
         self._rest += data
         messages: list[WSMessage] = []
         at = 0
@@ -63,23 +100,6 @@ class FrameReader:
             return messages
         del self._rest[:at]
         return messages
-
-    def _only_frame(self, data: bytes) -> bytes | bytearray | None:
-        """The payload, if this is one whole frame of data and nothing else."""
-        if len(data) < 4 or data[0] not in (_WHOLE_TEXT, _WHOLE_BINARY):
-            return None
-        size, start = data[1] ^ self._mask_bit, 2
-        if size == _MOST_CONTROL + 1:
-            size, start = data[2] << 8 | data[3], 4
-        elif size > _MOST_CONTROL:
-            return None
-        if not self._mask_bit:
-            return data[start:] if len(data) == start + size else None
-        if len(data) != start + 4 + size:
-            return None
-        payload = bytearray(data[start + 4 :])
-        websocket_mask(data[start : start + 4], payload)
-        return payload
 
     def _fault(self, code: int, what: str) -> WSMessage:
         self._broken = True

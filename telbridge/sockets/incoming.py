@@ -46,6 +46,12 @@ class Incoming:
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
         """Called by aiohttp: whether this was the end, and what is left over."""
+        take = self.on_data
+        if take is not None and not self._unread and not self._on_hold:
+            one = self._frames.whole(data)
+            if one is not None:
+                take(one)
+                return False, b""
         in_turn = 0
         for message in self._frames.feed(data):
             take = self.on_data

@@ -350,7 +350,7 @@ def talk(lead: Lead, carrier: Carrier, from_ms: int, to_ms: int, *, speaking: bo
         for back_ns, number in [mark for mark in carrier.marks if mark[0] <= now_ns]:
             carrier.marks.remove((back_ns, number))
             lead.mark_played(number, now_ns)
-        while speaking and lead.room(FRAME_NS, now_ns):
+        while speaking and lead.room(FRAME_NS, lead.dry_ns(now_ns)):
             lead.sent(FRAME_NS, now_ns)
             carrier.gets(now_ns)
             if (number_due := lead.mark_due(now_ns)) is not None:
@@ -434,9 +434,9 @@ def test_marks_of_before_a_clear_prove_nothing() -> None:
 def test_a_peer_that_takes_nothing_for_now_gets_nothing() -> None:
     lead = Lead(200, marks=False)
     lead.stopped = True
-    assert not lead.room(FRAME_NS, 0)
+    assert not lead.room(FRAME_NS, lead.dry_ns(0))
     lead.stopped = False
-    assert lead.room(FRAME_NS, 0)
+    assert lead.room(FRAME_NS, lead.dry_ns(0))
 
 
 # ---------------------------------------------------------------- limits

@@ -8,8 +8,10 @@ import pytest
 from aiohttp import WebSocketError, WSMessage, WSMsgType
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.frames import Frame
+from websockets.streams import StreamReader
 
-from telbridge.sockets.frames import FrameReader
+from telbridge.sockets.frames import FrameReader, masked_frame
 
 MAX = 100_000
 
@@ -72,6 +74,48 @@ def test_a_client_masks_its_frames(messages: list[WSMessage], places: list[int],
     octets = b"".join(masked(octets_of(message), key) for message in messages)
     reader = FrameReader(MAX, masked=True)
     assert [message for piece in cut(octets, places) for message in reader.feed(piece)] == messages
+
+
+@given(
+    st.one_of(st.text(max_size=300), st.binary(max_size=300)),
+    st.integers(0, 400),
+    st.binary(min_size=4, max_size=4),
+)
+def test_one_whole_frame_is_its_message_and_nothing_else_is(data: str | bytes, at: int, key: bytes) -> None:
+    opcode, payload = (1, data.encode()) if isinstance(data, str) else (2, data)
+    for octets, is_masked in (
+        (frame(opcode, payload), False),
+        (masked_frame(opcode, payload, key), True),
+    ):
+        reader = FrameReader(MAX, masked=is_masked)
+        short = octets[: at % len(octets)]
+        if len(octets) >= 4:
+            assert reader.whole(octets) == data
+        assert reader.whole(short) is None
+        assert reader.whole(octets + octets[:1]) is None
+        assert [message.data for message in reader.feed(octets)] == [data]  # Nothing had been taken.
+        reader.feed(short)
+        if short:
+            assert reader.whole(octets) is None  # It belongs behind what came before.
+
+
+def test_a_frame_that_breaks_the_protocol_is_left_to_the_long_way() -> None:
+    for broken in (b"\x81\x02\xff\xfe", b"\xc1\x02hi", b"\x01\x02hi", b"\x89\x02hi", b"\x81\x82hi"):
+        assert FrameReader(MAX).whole(broken) is None
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])
+def test_frames_of_a_client_are_read_by_others(size: int) -> None:
+    payload, opcode = bytes(range(256)) * (size // 256) + bytes(range(size % 256)), 1 if size > 125 else 9
+    feed = StreamReader()
+    feed.feed_data(masked_frame(opcode, payload, b"\x01\x80\x00\xff"))
+    parse = Frame.parse(feed.read_exact, mask=True, max_size=None)
+    try:
+        next(parse)
+    except StopIteration as done:
+        assert (done.value.opcode, done.value.data, done.value.fin) == (opcode, payload, True)
+    else:
+        raise AssertionError("half a frame")
 
 
 def test_a_client_that_does_not_mask_breaks_the_protocol() -> None:

@@ -56,9 +56,9 @@ class Lead:
 
     # ------------------------------------------------------------ sending
 
-    def room(self, frame_ns: int, now_ns: int) -> bool:
-        """Whether another frame may be sent."""
-        return not self.stopped and self._end(now_ns) - now_ns + frame_ns <= self._lead_ns
+    def room(self, frame_ns: int, dry_ns: int) -> bool:
+        """Whether another frame may be sent; `dry_ns`: as it is now."""
+        return not self.stopped and frame_ns - dry_ns <= self._lead_ns
 
     def sent(self, frame_ns: int, now_ns: int) -> None:
         """A frame was sent."""
@@ -165,7 +165,8 @@ class Lead:
         how late the next one will be at least."""
         if self._base_ns is None or not self._marks:
             return self._end_ns
-        return self._end_ns + max(0, now_ns - self._marks[0].due_ns - self._base_ns)
+        overdue_ns = now_ns - self._marks[0].due_ns - self._base_ns
+        return self._end_ns + overdue_ns if overdue_ns > 0 else self._end_ns
 
     def _fold(self, error_ns: int) -> None:
         """Later than usual: what was sent ends later. Earlier: take that back, and what is left of it was a

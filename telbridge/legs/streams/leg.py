@@ -441,20 +441,24 @@ class StreamLeg:
         media, lead = self._media, self._lead
         if media is None:
             return
-        self._tell_dryness(now_ns)
+        dry_ns = lead.dry_ns(now_ns)
+        if dry_ns >= FRAME_NS:
+            self._tell_dryness(dry_ns)
         frames: list[bytes] = []
-        while lead.room(FRAME_NS, now_ns) and (self._words_wait() or not self._transfer.leaving):
-            standing_ms = max(0, -lead.dry_ns(now_ns)) // 1_000_000
+        leaving = self._transfer.leaving
+        while lead.room(FRAME_NS, dry_ns) and (not leaving or self._words_wait()):
+            standing_ms = -dry_ns // 1_000_000 if dry_ns < 0 else 0
             speech = media.speech(now_ns, ahead=True, standing_ms=standing_ms)
             if speech is None:
                 break
             self._pack(speech, now_ns, frames)
+            dry_ns = lead.dry_ns(now_ns)
         if frames:
             self._wire.write(b"".join(frames))
 
-    def _tell_dryness(self, now_ns: int) -> None:
+    def _tell_dryness(self, dry_ns: int) -> None:
         """After a stall of ours the carrier has been dry for longer than anybody asked for silence."""
-        missed = self._lead.dry_ns(now_ns) // FRAME_NS - self._dry_frames
+        missed = dry_ns // FRAME_NS - self._dry_frames
         if missed >= STALLED_FRAMES and self._media is not None:
             self._dry_frames += missed
             self._media.lagged(missed, just_now=True)
@@ -469,7 +473,7 @@ class StreamLeg:
 
     def _take_silence(self, now_ns: int) -> None:
         """The carrier is dry. The end of a reply that is shorter than a frame comes out here too."""
-        self._tell_dryness(now_ns)
+        self._tell_dryness(self._lead.dry_ns(now_ns))
         self._dry_frames += 1
         speech = self._media.speech(now_ns, ahead=False) if self._media is not None else None
         frames: list[bytes] = []
