@@ -31,6 +31,7 @@ from telbridge.serving.ingress_settings import (
     TwilioSection,
 )
 from telbridge.serving.records_settings import RecordsSection
+from telbridge.serving.tracing_settings import TracingSection
 from telbridge.sessions.provider import Provider, VendorSettings, problems
 from telbridge.sessions.providers import PROVIDERS
 
@@ -174,6 +175,7 @@ class _Settings(_Section):
     local_agent: AgentSettings = AgentSettings()
     records: RecordsSection = RecordsSection()
     log: LogSection = LogSection()
+    tracing: TracingSection = TracingSection()
     serve: ServeSection = ServeSection()
 
     def vendor(self, provider: str) -> VendorSettings:

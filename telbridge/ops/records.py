@@ -62,6 +62,7 @@ def record_of(summary: CallSummary, privacy: Privacy, started_at: datetime) -> d
         "answered_ms": _rounded(summary.answered_ms),
         "session_ready_ms": _rounded(summary.session_ready_ms),
         "first_sound_ms": _rounded(summary.first_sound_ms),
+        "sessions": [_tenths(asdict(setup)) for setup in summary.sessions],
         "caller_voice": asdict(summary.voice),
         "turns": [_turn(turn, privacy.transcripts) for turn in summary.turns if turn != Turn(turn.agent)],
         "voices": _tenths({"caller": summary.caller_speech, "agent": summary.agent_speech}),
