@@ -39,11 +39,15 @@ class Collector:
         body = ExportTraceServiceResponse().SerializeToString()
         return web.Response(body=body, content_type="application/x-protobuf")
 
-    async def spans(self, count: int) -> list[Any]:
-        """Once there are so many."""
+    async def spans(self, count: int, trace_id: bytes | None = None) -> list[Any]:
+        """Once there are so many, of this trace or at all."""
+
+        def found() -> list[Any]:
+            return [span for span in self._spans if trace_id in (None, span.trace_id)]
+
         async with asyncio.timeout(LONG_S), self._changed:
-            await self._changed.wait_for(lambda: len(self._spans) >= count)
-        return self._spans
+            await self._changed.wait_for(lambda: len(found()) >= count)
+        return found()
 
 
 @asynccontextmanager

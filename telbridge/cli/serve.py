@@ -32,7 +32,9 @@ def serve(
     except ConfigErrors as errors:
         typer.echo(str(errors), err=True)
         raise typer.Exit(1) from None
-    logging.configure(settings.log.level, settings.log.format, process="supervisor")
+    logging.configure(
+        settings.log.level, settings.log.format, repeats=settings.log.repeats, process="supervisor"
+    )
     for warning in warnings(settings):
         log.warning("settings_odd", what=warning)
     try:

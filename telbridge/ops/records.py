@@ -112,6 +112,24 @@ def record_without_a_call(facts: CallFacts, ending: Ending, detail: str, privacy
     return record_of(nothing, privacy, datetime.now(UTC))
 
 
+def summary_line(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the log says of a call that is over: its figures, and nothing of who called."""
+    turns = record["turns"]
+    gaps_ms = [turn["gap_ms"] for turn in turns if turn["gap_ms"] is not None]
+    rtp = record["rtp"] or {}
+    kept = ("ingress", "trunk", "agent", "dialplan", "ending", "duration_ms", "answered_ms")
+    return {
+        **{name: record[name] for name in kept},
+        "turns": len(turns),
+        "worst_gap_ms": max(gaps_ms, default=None),
+        "interruptions": sum(1 for turn in turns if turn["interruption"]),
+        "underruns": record["underruns"],
+        "session_losses": record["session_losses"],
+        "rx_lost": rtp.get("rx_lost"),
+        "mos": rtp.get("mos"),
+    }
+
+
 def worse_mos(quality: LegQuality) -> float | None:
     """Of the two directions."""
     scores = [score for score in (mos_received(quality), mos_sent(quality)) if score is not None]

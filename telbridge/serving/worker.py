@@ -23,6 +23,7 @@ import aiohttp
 import structlog
 import uvloop
 
+from telbridge import logs
 from telbridge.audio.formats import PCM_8K
 from telbridge.audio.wav import load_wav
 from telbridge.call.call import Call, CallPlan
@@ -43,7 +44,7 @@ from telbridge.ops import logging
 from telbridge.ops.asking import StoreDown
 from telbridge.ops.callers import Callers
 from telbridge.ops.metrics import CallMetrics, Metrics
-from telbridge.ops.records import Privacy, record_of, record_without_a_call, worse_mos
+from telbridge.ops.records import Privacy, record_of, record_without_a_call, summary_line, worse_mos
 from telbridge.ops.spans import CallTrace
 from telbridge.ops.spool import Spool
 from telbridge.serving.apology import apology_path, filler_path
@@ -163,8 +164,12 @@ class Worker:
             _say(event="calls", calls=counts[0], streams=counts[1])
 
     def hear(self, line: bytes | bytearray) -> None:
-        """What another worker tells by way of the supervisor."""
-        self._callers.called(json.loads(line)["called"])
+        """What another worker tells by way of the supervisor, or that itself."""
+        match json.loads(line):
+            case {"called": caller}:
+                self._callers.called(caller)
+            case {"log_level": level}:
+                logs.change_level(level)
 
     async def _serve(self, leg: Leg) -> None:
         """One call, walled off: whatever goes wrong in it ends it and no other."""
@@ -216,15 +221,7 @@ class Worker:
         if trace is not None:
             record["trace_id"] = trace.trace_id
         await self._keep(record)
-        call_log.info(
-            "call_ended",
-            ending=summary.ending.value,
-            duration_ms=record["duration_ms"],
-            turns=len(record["turns"]),
-            interruptions=sum(1 for turn in summary.turns if turn.interruption),
-            underruns=summary.playout.underruns,
-            rx_lost=summary.quality.rx_lost if summary.quality else None,
-        )
+        call_log.info("call_ended", **summary_line(record))
 
     def _observer(self, facts: CallFacts, chosen: Chosen) -> CallMetrics:
         plan = chosen.plan
@@ -402,7 +399,8 @@ def main() -> int:
     stdin = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115 - a descriptor
     start = WorkerStart.model_validate_json(stdin.readline())
     name = "worker" if start.dispatcher_port is None else f"worker {start.number}"
-    logging.configure(start.settings.log.level, start.settings.log.format, process=name)
+    section = start.settings.log
+    logging.configure(section.level, section.format, repeats=section.repeats, process=name)
     try:
         uvloop.run(_main(start, stdin))
     except (SipUnavailable, ConfigErrors, SecretMissing, OSError) as error:
