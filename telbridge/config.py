@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from telbridge.agent.settings import AgentSettings
 from telbridge.dialplan.vocabulary import NeutralSettings
 from telbridge.legs.sip.settings import SipSettings
+from telbridge.logs import REPEATS, LogLevel
 from telbridge.serving.admin_settings import AdminSection
 from telbridge.serving.carrier_settings import PlivoSection, SignalWireSection, TelnyxSection, VonageSection
 from telbridge.serving.ingress_settings import (
@@ -31,6 +32,7 @@ from telbridge.serving.ingress_settings import (
     TwilioSection,
 )
 from telbridge.serving.records_settings import RecordsSection
+from telbridge.serving.tracing_settings import TracingSection
 from telbridge.sessions.provider import Provider, VendorSettings, problems
 from telbridge.sessions.providers import PROVIDERS
 
@@ -137,11 +139,19 @@ class LogSection(_Section):
     """[log]."""
 
     level: Annotated[
-        Literal["debug", "info", "warning", "error"], Field(description="least level that is logged")
+        LogLevel, Field(description="least level that is logged; `telbridge log-level` changes it")
     ] = "info"
     format: Annotated[
         Literal["auto", "console", "json"], Field(description='"auto": console on a terminal, else JSON')
     ] = "auto"
+    repeats: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="lines of one event that a process writes in 10 s; the others are counted and told "
+            "as `repeated`. 0: all",
+        ),
+    ] = REPEATS
 
 
 class ServeSection(_Section):
@@ -174,6 +184,7 @@ class _Settings(_Section):
     local_agent: AgentSettings = AgentSettings()
     records: RecordsSection = RecordsSection()
     log: LogSection = LogSection()
+    tracing: TracingSection = TracingSection()
     serve: ServeSection = ServeSection()
 
     def vendor(self, provider: str) -> VendorSettings:

@@ -19,11 +19,13 @@ from typing import Any, Final
 import structlog
 from pydantic import ValidationError
 
+from telbridge import logs
 from telbridge.agent.facades.openai.door import PATH
 from telbridge.agent.server import run_agent
 from telbridge.agent.settings import AgentSettings
 from telbridge.agent.speech.models import ModelsMissingError
 from telbridge.agent.toml_file import ScriptError
+from telbridge.logs import LogLevel
 
 EXIT_USAGE: Final = 2
 _CHAT: Final = "chat_"
@@ -33,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 after a clean end, 2 for what the operator has to mend."""
     options = vars(_parser().parse_args(arguments))
     exit_with_parent = options.pop("exit_with_parent")
-    _log_to_stderr(options.pop("log_level"))
+    _log_to_stderr(options.pop("log_level"), options.pop("log_repeats"))
     try:
         settings = _settings(options)
         _loop_runner(_run(settings, exit_with_parent))
@@ -63,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-session-s", type=float, help=fields["max_session_s"].description)
     parser.add_argument("--exit-with-parent", action="store_true", help="end when standard input ends")
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    parser.add_argument("--log-repeats", type=int, metavar="N", default=logs.REPEATS)
     return parser
 
 
@@ -88,16 +91,17 @@ def _lines(error: Exception) -> list[str]:
     return error.lines if isinstance(error, ScriptError | ModelsMissingError) else [str(error)]
 
 
-def _log_to_stderr(level: str) -> None:
+def _log_to_stderr(level: LogLevel, repeats: int) -> None:
     structlog.configure(
         processors=[
+            logs.gate(level, repeats),
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger("debug"),  # The gate looks at the level.
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
@@ -118,7 +122,7 @@ async def _run(settings: AgentSettings, exit_with_parent: bool) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
     if exit_with_parent:
-        loop.add_reader(sys.stdin.fileno(), _parent_said_something, loop, stop)
+        loop.add_reader(sys.stdin.fileno(), _parent_said_something, loop, stop, bytearray())
 
     def ready(port: int) -> None:
         gc.collect()
@@ -129,10 +133,17 @@ async def _run(settings: AgentSettings, exit_with_parent: bool) -> None:
     await run_agent(settings, ready=ready, stop=stop)
 
 
-def _parent_said_something(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    if not os.read(sys.stdin.fileno(), 4096):
+def _parent_said_something(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, heard: bytearray) -> None:
+    """Lines of JSON; its end is ours. `heard`: what came of a line that is not whole."""
+    if not (came := os.read(sys.stdin.fileno(), 4096)):
         loop.remove_reader(sys.stdin.fileno())
         stop.set()
+        return
+    heard += came
+    *lines, rest = heard.split(b"\n")
+    heard[:] = rest
+    for line in lines:
+        logs.change_level(json.loads(line)["log_level"])
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ from telbridge.call.ports import Agents, Greeting, Leg, Outside, Session, Sessio
 from telbridge.call.recovery import Recovery
 from telbridge.call.seat import Seat
 from telbridge.call.stage import Stage
-from telbridge.call.summary import CallerVoice, CallSummary
+from telbridge.call.summary import CallerVoice, CallSummary, SessionSetup
 from telbridge.call.turns import TurnBook
 from telbridge.dialplan.orders import HangUp, SwitchAgent
 from telbridge.dialplan.plan import Opening
@@ -152,6 +152,7 @@ class Call:
         self._lost = (0, 0)
         self._turns = TurnBook(self._started_ns, self._meter, plan.script.agent, plan.observer.turn_over)
         self._faults: Counter[str] = Counter()
+        self._setups: list[SessionSetup] = []
         self._dtmf_count = 0
         self._unanswered = 0
         self._talking = self._held = self._paused = False
@@ -407,6 +408,7 @@ class Call:
     def _note_ready(self, seat: Seat, at_ns: int) -> None:
         connected_ns = seat.session.connected_ns or seat.asked_ns
         connect_ms, configure_ms = (connected_ns - seat.asked_ns) / 1e6, (at_ns - connected_ns) / 1e6
+        seat.setup.connect_ms, seat.setup.configure_ms = connect_ms, configure_ms
         self._observer.session_ready(seat.agent, connect_ms, configure_ms)
 
     def _note_talking(self) -> None:
@@ -519,6 +521,8 @@ class Call:
         await _first(seat.task, arrived, self._over, timeout_s=SWITCH_S)
         arrived.cancel()
         if not seat.ready.is_set() or seat.task.done() or self._deaf or self._over.done():
+            self._note_connected(seat)
+            seat.setup.gave_up_ms = self._ms()
             await seat.leave()
             return "the new agent did not come"
         if old.reply is not None:
@@ -730,7 +734,10 @@ class Call:
             self._greeting = Greeting(opening.greeting_text, verbatim, self._plan.greeting_is_default)
 
     def _take_seat(self, session: Session, agent: str) -> Seat:
-        seat = Seat(session, self._leg.format, self._on_event, agent=agent, asked_ns=self._clock())
+        asked_ns = self._clock()
+        setup = SessionSetup(agent, (asked_ns - self._started_ns) / 1e6)
+        self._setups.append(setup)
+        seat = Seat(session, self._leg.format, self._on_event, agent=agent, asked_ns=asked_ns, setup=setup)
         seat.task.add_done_callback(lambda _: self._on_session_over(seat))
         return seat
 
@@ -854,8 +861,15 @@ class Call:
             "session_losses": self._recovery.losses,
         }
 
+    def _note_connected(self, seat: Seat) -> None:
+        """It may have come so far and no further."""
+        if seat.setup.connect_ms is None and (connected_ns := seat.session.connected_ns) is not None:
+            seat.setup.connect_ms = (connected_ns - seat.asked_ns) / 1e6
+
     def _summary(self, end: SessionEnd) -> CallSummary:
         self._turns.close()
+        if self._seat is not None:
+            self._note_connected(self._seat)
         self._turns.agent_speech.ended(self._ms())
         return CallSummary(
             facts=self._leg.facts,
@@ -883,6 +897,7 @@ class Call:
             agent_speech=self._turns.agent_speech.stretches,
             events=self._journal.events,
             events_dropped=self._journal.dropped,
+            sessions=self._setups,
         )
 
 

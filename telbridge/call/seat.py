@@ -10,6 +10,7 @@ from telbridge.audio.formats import AudioFormat
 from telbridge.audio.transcoder import Transcoder
 from telbridge.call.events import AgentEvent, Ending, ReplyId, SessionEnd
 from telbridge.call.ports import Session
+from telbridge.call.summary import SessionSetup
 
 HANG_UP_S = 5.0
 """For a session to close."""
@@ -26,9 +27,10 @@ class Seat:
         *,
         agent: str,
         asked_ns: int,
+        setup: SessionSetup,
     ) -> None:
-        """`agent`: its API's name; `asked_ns`: now."""
-        self.agent, self.asked_ns = agent, asked_ns
+        """`agent`: its API's name; `asked_ns`: now; `setup`: how it comes to be, for the record."""
+        self.agent, self.asked_ns, self.setup = agent, asked_ns, setup
         self.session = session
         self.up = Transcoder(leg_format, session.uplink_format)
         self._down = Transcoder(session.downlink_format, leg_format)

@@ -26,6 +26,21 @@ class CallerVoice:
 
 
 @dataclass(slots=True)
+class SessionSetup:
+    """How a session came to be, or not. Lengths in ms; None where that point was never reached."""
+
+    agent: str
+    asked_ms: float
+    """Since the call arrived."""
+    connect_ms: float | None = None
+    """From there to its open WebSocket."""
+    configure_ms: float | None = None
+    """From there to the API's acknowledgement."""
+    gave_up_ms: float | None = None
+    """Another agent was to come and did not: since the call arrived."""
+
+
+@dataclass(slots=True)
 class CallSummary:
     """Durations are ms since the call arrived; None where the point was never reached."""
 
@@ -61,5 +76,7 @@ class CallSummary:
     events_dropped: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     """Complaints about the session by kind: bad messages, unknown types, errors."""
+    sessions: list[SessionSetup] = field(default_factory=list)
+    """In the order in which they were asked for; what is connected again does not count."""
     carrier: Mapping[str, str] = field(default_factory=dict)
     """What the carrier told of the call, by its own names."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from telbridge import __version__
-from telbridge.cli import call, check, demo, route, serve, top, why
+from telbridge.cli import call, check, demo, log_level, route, serve, top, why
 
 app = typer.Typer(
     name="telbridge",
@@ -23,6 +23,7 @@ app.command("route")(route.route)
 app.command("demo")(demo.demo)
 app.command("why")(why.why)
 app.command("top")(top.top)
+app.command("log-level")(log_level.log_level)
 
 
 @app.command("version")

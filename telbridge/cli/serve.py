@@ -34,7 +34,9 @@ def serve(
         typer.echo(str(errors), err=True)
         raise typer.Exit(1) from None
     nursery = Nursery(PRELOAD, forked=True)
-    logging.configure(settings.log.level, settings.log.format, process="supervisor")
+    logging.configure(
+        settings.log.level, settings.log.format, repeats=settings.log.repeats, process="supervisor"
+    )
     for warning in warnings(settings):
         log.warning("settings_odd", what=warning)
     try:

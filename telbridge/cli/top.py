@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import aiohttp
 import typer
 from rich.console import Console
 from rich.live import Live
 
-from telbridge.config import ConfigErrors, load
+from telbridge.cli.admin_port import TIMEOUT_S, admin_url, no_answer
 from telbridge.ops.view.terminal import top_text
-
-TIMEOUT_S: Final = 5.0
 
 
 def top(
@@ -29,18 +27,11 @@ def top(
     once: Annotated[bool, typer.Option("--once", help="Print once and end.")] = False,
 ) -> None:
     """Show the live calls of a running server, with turn gap and MOS, until Ctrl-C."""
-    try:
-        admin = load(config).admin
-    except ConfigErrors as errors:
-        typer.echo(str(errors), err=True)
-        raise typer.Exit(1) from None
-    host = f"[{admin.host}]" if ":" in admin.host else admin.host
-    where = (url or f"http://{host}:{admin.port}").rstrip("/")
+    where = admin_url(config, url)
     try:
         asyncio.run(_show(where, every, once=once))
     except (aiohttp.ClientError, TimeoutError) as error:
-        typer.echo(f"telbridge: no admin port at {where}: {error or 'no answer'}", err=True)
-        raise typer.Exit(1) from None
+        raise no_answer(where, error) from None
     except KeyboardInterrupt:
         return
 

@@ -8,7 +8,9 @@ from typing import Any, Final, Literal
 
 import structlog
 
-LogLevel = Literal["debug", "info", "warning", "error"]
+from telbridge import logs
+from telbridge.logs import LogLevel
+
 LogFormat = Literal["auto", "console", "json"]
 
 _TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
@@ -17,8 +19,8 @@ _TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
 )
 
 
-def configure(level: LogLevel, log_format: LogFormat, **process: Any) -> None:
-    """Log to stderr; `process` fields (role …) stand in every line.
+def configure(level: LogLevel, log_format: LogFormat, *, repeats: int = logs.REPEATS, **process: Any) -> None:
+    """Log to stderr; `process` fields (role …) stand in every line. `repeats`: `logs.Gate`.
 
     "auto" is console on a terminal and JSON elsewhere. The standard library's loggers (aiohttp, asyncio) come
     out the same way from warning upwards.
@@ -35,9 +37,11 @@ def configure(level: LogLevel, log_format: LogFormat, **process: Any) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.ExceptionRenderer() if console else _TRACEBACKS,
     ]
+    gate = logs.gate(level, repeats)
     structlog.configure(
-        processors=[*shared, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        processors=[gate, *shared, renderer],
+        # The level may change, and loggers that are bound already must follow: so the gate looks at it.
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
@@ -49,6 +53,7 @@ def configure(level: LogLevel, log_format: LogFormat, **process: Any) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    handler.addFilter(gate)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

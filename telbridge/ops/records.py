@@ -62,6 +62,7 @@ def record_of(summary: CallSummary, privacy: Privacy, started_at: datetime) -> d
         "answered_ms": _rounded(summary.answered_ms),
         "session_ready_ms": _rounded(summary.session_ready_ms),
         "first_sound_ms": _rounded(summary.first_sound_ms),
+        "sessions": [_tenths(asdict(setup)) for setup in summary.sessions],
         "caller_voice": asdict(summary.voice),
         "turns": [_turn(turn, privacy.transcripts) for turn in summary.turns if turn != Turn(turn.agent)],
         "voices": _tenths({"caller": summary.caller_speech, "agent": summary.agent_speech}),
@@ -109,6 +110,24 @@ def record_without_a_call(facts: CallFacts, ending: Ending, detail: str, privacy
         marks=Marks(),
     )
     return record_of(nothing, privacy, datetime.now(UTC))
+
+
+def summary_line(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the log says of a call that is over: its figures, and nothing of who called."""
+    turns = record["turns"]
+    gaps_ms = [turn["gap_ms"] for turn in turns if turn["gap_ms"] is not None]
+    rtp = record["rtp"] or {}
+    kept = ("ingress", "trunk", "agent", "dialplan", "ending", "duration_ms", "answered_ms")
+    return {
+        **{name: record[name] for name in kept},
+        "turns": len(turns),
+        "worst_gap_ms": max(gaps_ms, default=None),
+        "interruptions": sum(1 for turn in turns if turn["interruption"]),
+        "underruns": record["underruns"],
+        "session_losses": record["session_losses"],
+        "rx_lost": rtp.get("rx_lost"),
+        "mos": rtp.get("mos"),
+    }
 
 
 def worse_mos(quality: LegQuality) -> float | None:

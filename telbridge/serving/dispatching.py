@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import structlog
 
+from telbridge import logs
 from telbridge.dispatch.core import Dispatcher, Terms
 from telbridge.dispatch.fleet import Worker
 from telbridge.dispatch.shell import Place, Shell, inner_socket
@@ -149,6 +150,8 @@ class Dispatching:
                 self._reload()
             case "drain":
                 dispatcher.drain()
+            case "log_level":
+                logs.change_level(order["level"])
 
 
 def _where(place: Place) -> str:
@@ -160,7 +163,8 @@ def _where(place: Place) -> str:
 def main() -> int:
     # One line, no more: what stands behind it is read later.
     start = json.loads(_first_line())
-    logging.configure(start["log"]["level"], start["log"]["format"], process="dispatcher")
+    section = start["log"]
+    logging.configure(section["level"], section["format"], repeats=section["repeats"], process="dispatcher")
     try:
         asyncio.run(Dispatching(start).run())
     except OSError as error:

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from aiohttp import web
@@ -25,6 +26,7 @@ from telbridge.legs.streams.carrier import (
     NotVerified,
     Replays,
     Unreadable,
+    trace_of,
 )
 from telbridge.legs.streams.door import Door, Refused
 from telbridge.legs.streams.leg import StreamLeg
@@ -103,6 +105,7 @@ class CarrierIngress:
             # Carriers take the number's fallback URL then.
             return web.Response(status=503, headers={"Retry-After": "5"}, text="no room")
         self._took(mark)
+        arrival = replace(arrival, headers={**trace_of(asked.headers), **arrival.headers})
         self._await(arrival)
         return self._connect(request, arrival)
 

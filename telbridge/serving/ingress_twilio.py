@@ -14,6 +14,7 @@ from aiohttp import web
 
 from telbridge.audio.formats import PCMU_8K
 from telbridge.call.events import CallFacts, Ending
+from telbridge.legs.streams.carrier import trace_of
 from telbridge.legs.streams.door import Door, Refused
 from telbridge.legs.streams.leg import StreamLeg
 from telbridge.legs.streams.peer import Started
@@ -99,7 +100,7 @@ class TwilioIngress:
         if not self._elsewhere.promise(_first(form, "CallSid")):
             # Twilio takes the number's fallback URL then.
             return web.Response(status=503, headers={"Retry-After": "5"}, text="no room")
-        return self._connect(request, form, facts_to_hand_on(form))
+        return self._connect(request, form, {**facts_to_hand_on(form), **trace_of(request.headers)})
 
     def _connect(self, request: web.Request, form: Form, parameters: Mapping[str, str]) -> web.Response:
         """A stream for this call, the first or another one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import secrets
 import signal
 import sys
@@ -14,9 +15,10 @@ from typing import Any, Final
 
 import structlog
 
-from telbridge import __version__
+from telbridge import __version__, logs
 from telbridge.config import ConfigErrors, Settings
 from telbridge.legs.streams.tickets import TicketOffice
+from telbridge.logs import LogLevel
 from telbridge.ops import catalogue
 from telbridge.serving.admin import Admin
 from telbridge.serving.births import Nursery
@@ -25,6 +27,7 @@ from telbridge.serving.children import Child, ChildFailed
 from telbridge.serving.dialplans import uses_local_agent
 from telbridge.serving.figures import Figures, Own
 from telbridge.serving.ingress_siblings import present
+from telbridge.serving.log_level import log_level_page
 from telbridge.serving.nursery import Job
 from telbridge.serving.phone_page import PHONE, PhonePage
 from telbridge.serving.workers import DISPATCHER, WORKER, Kept, Workers
@@ -57,7 +60,7 @@ class Supervisor:
         """The embedded agent runs; the dialplans may want it, too."""
         self._agent_port = settings.local_agent.port
         self._agent_ready = asyncio.Event()
-        self._agent = Child(self._nursery, self._agent_job)
+        self._agent = Child(self._nursery, self._agent_job, on_ready=lambda _: self._tell_agent_level())
         self._figures = Figures()
         self._calls = Calls(settings.records)
         self._workers = Workers(
@@ -72,6 +75,7 @@ class Supervisor:
         self._ticket_key = secrets.token_bytes(32)
         phone = PhonePage(settings, TicketOffice(self._ticket_key), self._line)
         pages = [self._figures.page(self._own_figures), *self._calls.pages(), *phone.routes()]
+        pages += log_level_page(lambda: self._workers.log_level, self._change_log_level)
         self._admin = Admin(settings.admin, self._not_ready, pages)
 
     async def run(self) -> None:
@@ -130,7 +134,8 @@ class Supervisor:
         settings = self._settings.local_agent.model_copy(update={"port": self._agent_port})
         options = (
             "--exit-with-parent",
-            f"--log-level={self._settings.log.level}",
+            f"--log-level={self._workers.log_level}",
+            f"--log-repeats={self._settings.log.repeats}",
             f"--settings={settings.model_dump_json()}",
         )
         return Job("agent", "telbridge.agent.__main__", options)
@@ -161,6 +166,15 @@ class Supervisor:
     def _on_worker_death(self, number: int, pid: int) -> None:
         self._figures.forget(pid)
         self._calls.on_worker_end(number)
+
+    def _change_log_level(self, level: LogLevel) -> None:
+        """Of all processes."""
+        logs.change_level(level)
+        self._workers.change_log_level(level)
+        self._tell_agent_level()
+
+    def _tell_agent_level(self) -> None:
+        self._agent.tell(json.dumps({"log_level": self._workers.log_level}))
 
     def _own_figures(self) -> Iterator[Own]:
         """What the workers cannot tell of themselves."""

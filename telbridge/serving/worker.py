@@ -25,6 +25,7 @@ import aiohttp
 import structlog
 import uvloop
 
+from telbridge import logs
 from telbridge.audio.formats import PCM_8K
 from telbridge.audio.wav import load_wav
 from telbridge.call.call import Call, CallPlan
@@ -32,6 +33,7 @@ from telbridge.call.director import Script
 from telbridge.call.events import CallFacts, Ending
 from telbridge.call.observer import Observer
 from telbridge.call.ports import Leg
+from telbridge.call.summary import CallSummary
 from telbridge.config import ConfigError, ConfigErrors, Settings
 from telbridge.dialplan.counting import bounds_of
 from telbridge.dialplan.facts import Facts
@@ -44,7 +46,8 @@ from telbridge.ops import logging
 from telbridge.ops.asking import StoreDown
 from telbridge.ops.callers import Callers
 from telbridge.ops.metrics import CallMetrics, Metrics, choose_place
-from telbridge.ops.records import Privacy, record_of, record_without_a_call, worse_mos
+from telbridge.ops.records import Privacy, record_of, record_without_a_call, summary_line, worse_mos
+from telbridge.ops.spans import CallTrace
 from telbridge.ops.spool import Spool
 from telbridge.serving.apology import apology_path, filler_path
 from telbridge.serving.dialplans import Chosen, Dialplans, is_built_in
@@ -54,6 +57,7 @@ from telbridge.serving.messages import WorkerStart
 from telbridge.serving.outside import World, in_format
 from telbridge.serving.pulse import Pulse, refused_by_sip, refused_streams
 from telbridge.serving.sessions import Sessions
+from telbridge.serving.traced import TracedOutside, Traces
 from telbridge.sessions.connection import make_http_session
 from telbridge.sessions.credentials import SecretMissing
 
@@ -78,6 +82,7 @@ class Worker:
         local_runs = start.agent_port is not None
         self.dialplans = Dialplans(settings, local_runs=local_runs, last_good=last_good)
         self._metrics = Metrics()
+        self._traces = Traces(settings.tracing)
         self._number = start.number
         self._front = None if start.dispatcher_port is None else Front(start.dispatcher_port)
         self._endpoint: SipEndpoint | None = None
@@ -143,6 +148,7 @@ class Worker:
                 await ingress.stop()
                 await endpoint.stop()
                 await self._world.aclose()
+                await self._traces.aclose()
 
     def _on_call(self, leg: Leg) -> None:
         task = asyncio.create_task(self._serve(leg), name=leg.facts.call_id)
@@ -172,16 +178,25 @@ class Worker:
             _say(event="calls", calls=counts[0], streams=counts[1])
 
     def hear(self, line: bytes | bytearray) -> None:
-        """What another worker tells by way of the supervisor."""
-        self._callers.called(json.loads(line)["called"])
+        """What another worker tells by way of the supervisor, or that itself."""
+        match json.loads(line):
+            case {"called": caller}:
+                self._callers.called(caller)
+            case {"log_level": level}:
+                logs.change_level(level)
 
     async def _serve(self, leg: Leg) -> None:
         """One call, walled off: whatever goes wrong in it ends it and no other."""
         facts = leg.facts
         call_log = log.bind(call_id=facts.call_id)
+        trace = self._traces.begin(facts)
+        if trace is not None:
+            call_log = call_log.bind(trace_id=trace.trace_id)
         call_log.info("call_arrived", ingress=facts.ingress, codec=str(facts.wire_format))
         self._metrics.offered(facts.ingress, facts.trunk)
         observer: CallMetrics | None = None
+        chosen: Chosen | None = None
+        summary: CallSummary | None = None
         try:
             known = _facts(facts, self._callers.before(self._privacy.number(facts.caller)))
             chosen = self.dialplans.plan_for(known, known.started_at)
@@ -192,7 +207,7 @@ class Worker:
                 await self._keep(record_without_a_call(facts, Ending.NO_DIALPLAN, "", self._privacy))
                 return
             observer = self._observer(facts, chosen)
-            call = self._call(leg, chosen, known, observer, call_log)
+            call = self._call(leg, chosen, known, observer, trace, call_log)
             self._calls[facts.call_id] = call
             self._tell_start(facts, chosen)
             summary = await call.run()
@@ -210,22 +225,17 @@ class Worker:
         finally:
             if observer is not None:
                 observer.closed()
+            await self._traces.send(trace, summary, chosen.plan.dialplan.tools if chosen else ())
         if summary.answered_ms is not None:
             caller = self._privacy.number(facts.caller)
             self._callers.called(caller)
             if self._front is not None:
                 _say(event="called", caller=caller)
         record = record_of(summary, self._privacy, known.started_at)
+        if trace is not None:
+            record["trace_id"] = trace.trace_id
         await self._keep(record)
-        call_log.info(
-            "call_ended",
-            ending=summary.ending.value,
-            duration_ms=record["duration_ms"],
-            turns=len(record["turns"]),
-            interruptions=sum(1 for turn in summary.turns if turn.interruption),
-            underruns=summary.playout.underruns,
-            rx_lost=summary.quality.rx_lost if summary.quality else None,
-        )
+        call_log.info("call_ended", **summary_line(record))
 
     def _observer(self, facts: CallFacts, chosen: Chosen) -> CallMetrics:
         plan = chosen.plan
@@ -235,12 +245,21 @@ class Worker:
         """The one that a call begins with."""
         return plan.sessions[""].agent or self._sessions.default
 
-    def _call(self, leg: Leg, chosen: Chosen, known: Facts, observer: Observer, call_log: Any) -> Call:
+    def _call(
+        self,
+        leg: Leg,
+        chosen: Chosen,
+        known: Facts,
+        observer: Observer,
+        trace: CallTrace | None,
+        call_log: Any,
+    ) -> Call:
         """A call with all that belongs to it."""
         assert self._http is not None
         plan = chosen.plan
         call_log.info("dialplan", name=plan.name, version=plan.version)
         words, said = self._words, self._settings.call.model_fields_set
+        outside = self._world.for_call(chosen.recordings, leg.format)
         return Call(
             leg,
             self._sessions.of_call(leg.facts, self._http, call_log),
@@ -252,7 +271,7 @@ class Worker:
                 reply_timeout_s=self._settings.call.reply_timeout_s,
                 observer=observer,
             ),
-            self._world.for_call(chosen.recordings, leg.format),
+            outside if trace is None else TracedOutside(outside, trace),
             clock=time.monotonic_ns,
             log=call_log,
         )
@@ -411,7 +430,8 @@ def main() -> int:
     stdin = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115 - a descriptor
     start = WorkerStart.model_validate_json(stdin.readline())
     name = "worker" if start.dispatcher_port is None else f"worker {start.number}"
-    logging.configure(start.settings.log.level, start.settings.log.format, process=name)
+    section = start.settings.log
+    logging.configure(section.level, section.format, repeats=section.repeats, process=name)
     try:
         uvloop.run(_main(start, stdin))
     except (SipUnavailable, ConfigErrors, SecretMissing, OSError) as error:

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 import structlog
 
-from telbridge.config import ConfigErrors, Settings
+from telbridge.config import ConfigErrors, LogSection, Settings
 from telbridge.legs.sip.settings import SipSettings
+from telbridge.logs import LogLevel
 from telbridge.serving.births import BirthFailed, Nursery
 from telbridge.serving.children import Child, ChildFailed
 from telbridge.serving.messages import WorkerStart
@@ -68,6 +69,7 @@ class Workers:
         self._up: dict[int, dict[str, int]] = {}
         """What the dispatcher is told of each worker that is ready, by its number."""
         self._draining = False
+        self.log_level: LogLevel = settings.log.level
 
     @property
     def ready(self) -> Mapping[str, Any]:
@@ -124,6 +126,7 @@ class Workers:
                     partial(Job, "worker", WORKER, environ=self._environ),
                     first_line=first_line,
                     on_message=partial(self._tell_message, 1),
+                    on_ready=lambda _: self._workers[0].tell(_line(log_level=self.log_level)),
                     on_death=partial(self._tell_death, 1),
                 )
             ]
@@ -163,7 +166,18 @@ class Workers:
         for worker in self._workers:
             worker.hang_up()
 
+    def change_log_level(self, level: LogLevel) -> None:
+        """Of all of them, and of those that are started from now on."""
+        self.log_level = level
+        for worker in self._workers:
+            worker.tell(_line(log_level=level))
+        self._tell(do="log_level", level=level)
+
     # ------------------------------------------------------------ inside
+
+    @property
+    def _log(self) -> LogSection:
+        return self._settings.log.model_copy(update={"level": self.log_level})
 
     @property
     def _children(self) -> list[Child]:
@@ -207,7 +221,7 @@ class Workers:
             last_good=kept.last_good,
             ticket_key=kept.ticket_key,
             siblings=kept.siblings,
-            settings=self._settings.model_copy(update={"sip": part}),
+            settings=self._settings.model_copy(update={"sip": part, "log": self._log}),
             agent_port=await self._agent_port(),
             number=number,
             dispatcher_port=inner_port,
@@ -228,7 +242,7 @@ class Workers:
             max_calls=self._max_calls,
             server=sip.user_agent,
             inner_port=self._inner_port,
-            log={"level": self._settings.log.level, "format": self._settings.log.format},
+            log=self._log.model_dump(),
         )
 
     def _on_dispatcher(self, ready: Mapping[str, Any]) -> None:
@@ -236,6 +250,7 @@ class Workers:
         self._dispatcher_ready.set()
         for number, worker in self._up.items():
             self._tell(do="up", number=number, **worker)
+        self._tell(do="log_level", level=self.log_level)
         if self._draining:
             self._tell(do="drain")
 
@@ -247,6 +262,7 @@ class Workers:
             "streams": 0,
         }
         self._tell(do="up", number=number, **self._up[number])
+        self._workers[number - 1].tell(_line(log_level=self.log_level))  # It was started before a change.
 
     def _on_death(self, number: int, pid: int) -> None:
         self._tell_death(number, pid)

@@ -188,7 +188,7 @@ class Process:
             "max_calls": 4,
             "server": "us",
             "inner_port": 0,
-            "log": {"level": "error", "format": "json"},
+            "log": {"level": "error", "format": "json", "repeats": 50},
         }
 
     async def __aenter__(self) -> Process:

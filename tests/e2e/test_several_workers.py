@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from telbridge.caller.handle import CallFailed, CallHandle
 from telbridge.caller.softphone import Softphone
 from telbridge.legs.sip.library import built_folder
 from tests.e2e.bridge import Bridge, free_port, serving
+from tests.e2e.seeing import CARRIED, watching
 
 SCENARIOS = Path(__file__).parent.parent / "dispatch" / "scenarios"
 HEEDLESS = Path(__file__).parent.parent / "legs" / "scenarios"
 """Of Record-Route and Contact."""
+NUMBER = "49301234567"
 TWO_WORKERS = {"sip": {"max_calls": 200}}
 ECHO = {"local_agent": {"brain": "echo"}, "call": {"greeting": '""'}}
 
@@ -117,10 +120,19 @@ async def _drains(bridge: Bridge, phone: Softphone) -> None:
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="there is no pjsua2 wheel for this Python")
-async def test_six_calls_on_wheels_that_take_four_each(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"sip": {"max_calls": 6}, **ECHO}
-    async with serving("wheel", tmp_path, settings) as bridge, Softphone("127.0.0.1") as phone:
-        calls = [await phone.call(bridge.uri) for _ in range(6)]
+async def test_six_calls_on_wheels_that_take_four_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")  # For the spans of OpenTelemetry's SDK, in ms.
+    async with AsyncExitStack() as stack:
+        watch = await stack.enter_async_context(watching(tmp_path))
+        settings: dict[str, Any] = {"sip": {"max_calls": 6}, **ECHO, **watch.settings}
+        bridge = await stack.enter_async_context(serving("wheel", tmp_path, settings))
+        phone = await stack.enter_async_context(Softphone("127.0.0.1"))
+        await watch.health(bridge)
+        await watch.levels(bridge, {"supervisor", "dispatcher", "worker 1", "worker 2", "agent"})
+        calls = [await phone.call(bridge.uri, from_user=NUMBER, headers=[CARRIED])]
+        calls += [await phone.call(bridge.uri) for _ in range(5)]
         for call in calls:
             await call.wait_answered(10)
         assert sorted(worker_of(call) for call in calls) == [1, 1, 1, 2, 2, 2]
@@ -129,6 +141,7 @@ async def test_six_calls_on_wheels_that_take_four_each(tmp_path: Path) -> None:
         for call in calls:
             await call.hang_up()
         records = await bridge.records(6)
+        await watch.trace(bridge, private=NUMBER)
         again = await phone.call(bridge.uri)
         await again.wait_answered(10)
     assert {record["ending"] for record in records} == {"caller_hung_up"}

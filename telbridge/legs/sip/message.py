@@ -30,6 +30,7 @@ KEPT_HEADERS: Final = frozenset(
         "reply-to",
         "subject",
         "to",
+        "traceparent",  # W3C Trace Context
         "user-agent",
         "user-to-user",  # RFC 7433
     }

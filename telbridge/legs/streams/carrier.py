@@ -28,6 +28,7 @@ CLOCK_SKEW_S: Final = 300
 """A webhook that tells its time is good for so long, before and after."""
 REMEMBERED: Final = 10_000
 XML: Final = "text/xml"
+TRACEPARENT: Final = "traceparent"
 _NUMBER: Final = re.compile(r"[1-9]\d{6,14}")
 
 Form = Mapping[str, Sequence[str]]
@@ -192,6 +193,12 @@ def first(form: Form, name: str) -> str:
 def plain(value: object) -> str:
     """A text, cut and without lone surrogates; "" for what is none."""
     return value[:MAX_VALUE].encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+
+
+def trace_of(headers: Mapping[str, str]) -> dict[str, str]:
+    """The trace that a proxy, or the peer, has begun with a request (W3C Trace Context §3.2), as the header
+    of a call; {} without one."""
+    return {TRACEPARENT: plain(headers[TRACEPARENT])} if TRACEPARENT in headers else {}
 
 
 def known(form: Form, names: Sequence[str], prefix: str, *, keep: bool = False) -> dict[str, str]:

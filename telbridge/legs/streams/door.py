@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from aiohttp import WSMessage, WSMsgType, web
 
 from telbridge.call.events import CallFacts, Ending
+from telbridge.legs.streams.carrier import trace_of
 from telbridge.legs.streams.clock import StreamClock
 from telbridge.legs.streams.leg import POLICY, StreamLeg, StreamParts
 from telbridge.legs.streams.peer import Fault, Ignored, Started, StreamPeer
@@ -68,7 +69,8 @@ class Door:
         transport = request.transport
         if transport is None:
             return upgrade
-        await self.converse(StreamSocket(transport, upgrade.incoming), peer, admit, control)
+        socket = StreamSocket(transport, upgrade.incoming)
+        await self.converse(socket, peer, _with_trace(admit, request), control)
         return upgrade
 
     async def converse(
@@ -174,6 +176,22 @@ class Door:
     def _forget(self, leg: StreamLeg) -> None:
         self._ticking.remove(leg)
         self._on_gone(leg)
+
+
+def _with_trace(
+    admit: Callable[[Started], CallFacts | StreamLeg], request: web.Request
+) -> Callable[[Started], CallFacts | StreamLeg]:
+    """The trace of the upgrade, unless the call comes with one."""
+    if not (trace := trace_of(request.headers)):
+        return admit
+
+    def admit_traced(started: Started) -> CallFacts | StreamLeg:
+        admitted = admit(started)
+        if isinstance(admitted, CallFacts):
+            return replace(admitted, headers={**trace, **admitted.headers})
+        return admitted
+
+    return admit_traced
 
 
 def _unheard(_message: str | bytes) -> None:
