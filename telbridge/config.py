@@ -30,6 +30,7 @@ from telbridge.serving.ingress_settings import (
     StreamsSection,
     TwilioSection,
 )
+from telbridge.serving.recording_settings import RecordingSection
 from telbridge.serving.records_settings import RecordsSection
 from telbridge.sessions.provider import Provider, VendorSettings, problems
 from telbridge.sessions.providers import PROVIDERS
@@ -173,6 +174,7 @@ class _Settings(_Section):
     dialplans: DialplansSection = DialplansSection()
     local_agent: AgentSettings = AgentSettings()
     records: RecordsSection = RecordsSection()
+    recording: RecordingSection = RecordingSection()
     log: LogSection = LogSection()
     serve: ServeSection = ServeSection()
 

@@ -10,6 +10,7 @@ from telbridge.call.events import CallFacts, Ending, LegQuality
 from telbridge.call.journal import Happening
 from telbridge.call.playout import PlayoutTotals
 from telbridge.call.stage import Marks
+from telbridge.call.taping import Recording
 from telbridge.call.turns import Turn
 
 
@@ -61,5 +62,6 @@ class CallSummary:
     events_dropped: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     """Complaints about the session by kind: bad messages, unknown types, errors."""
+    recording: Recording | None = None
     carrier: Mapping[str, str] = field(default_factory=dict)
     """What the carrier told of the call, by its own names."""

@@ -47,7 +47,7 @@ class Supervisor:
         self._agent_ready = asyncio.Event()
         self._agent = Child("agent", self._agent_arguments)
         self._figures = Figures()
-        self._calls = Calls(settings.records)
+        self._calls = Calls(settings.records, settings.recording)
         self._workers = Workers(
             settings,
             self._known_agent_port,
