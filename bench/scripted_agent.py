@@ -10,7 +10,7 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -47,6 +47,8 @@ class Session:
     replies: dict[str, Reply] = field(default_factory=dict)
     updates: asyncio.Queue[tuple[int, dict[str, Any]]] = field(default_factory=asyncio.Queue)
     """Sessions that were asked for, the first one too, with their monotonic time in ns."""
+    on_audio: Callable[[int, bytes], None] | None = None
+    """Gets the caller's audio, with the monotonic time in ns of its arrival."""
     _numbers: count[int] = field(default_factory=lambda: count(1))
 
     async def say(self, audio: bytes, *, finish: bool = True) -> Reply:
@@ -92,6 +94,9 @@ class Session:
 
     async def _receive(self, text: str) -> None:
         if text.startswith('{"type":"input_audio_buffer.append"'):
+            if self.on_audio is not None:
+                at_ns = time.monotonic_ns()
+                self.on_audio(at_ns, base64.b64decode(json.loads(text)["audio"]))
             return
         at_ns, message = time.monotonic_ns(), json.loads(text)
         if message["type"] == "session.update":

@@ -31,6 +31,7 @@ from telbridge.serving.ingress_settings import (
     StreamsSection,
     TwilioSection,
 )
+from telbridge.serving.recording_settings import RecordingSection
 from telbridge.serving.records_settings import RecordsSection
 from telbridge.serving.tracing_settings import TracingSection
 from telbridge.sessions.provider import Provider, VendorSettings, problems
@@ -183,6 +184,7 @@ class _Settings(_Section):
     dialplans: DialplansSection = DialplansSection()
     local_agent: AgentSettings = AgentSettings()
     records: RecordsSection = RecordsSection()
+    recording: RecordingSection = RecordingSection()
     log: LogSection = LogSection()
     tracing: TracingSection = TracingSection()
     serve: ServeSection = ServeSection()

@@ -17,6 +17,7 @@ from telbridge.call.playout import PlayoutTotals
 from telbridge.call.quality import mos
 from telbridge.call.stage import Marks
 from telbridge.call.summary import CallerVoice, CallSummary
+from telbridge.call.taping import Recording
 from telbridge.call.turns import Interruption, ToolTime, Turn
 from telbridge.dialplan.counting import bounds_of
 from telbridge.dialplan.model import Dialplan
@@ -75,6 +76,7 @@ def a_summary(**changes: Any) -> CallSummary:
         marks=Marks(),
         agent="deepgram",
         first_sound_ms=900,
+        recording=Recording("/recordings/c0ffee.wav", 500.0, lost_ms=1_500),
         voice=CallerVoice(29_500, 9_000, 1_000, 40),
         faults=Counter(unknown_message=3),
     )
@@ -156,6 +158,8 @@ def test_a_call_is_counted_when_it_is_over() -> None:
     assert scene.value("rtp_loss_ratio_sum", ingress="sip", trunk="carrier", direction="received") == 0.02
     assert scene.value("clock_drift_ppm_sum", ingress="sip") == 24
     assert scene.value("caller_audio_seconds_total", ingress="sip", kind="voiced") == 9
+    assert scene.value("recordings_total", ingress="sip", result="gaps") == 2
+    assert scene.value("recording_lost_seconds_total", ingress="sip") == 3
 
 
 def test_every_metric_of_the_catalogue_is_there_after_a_call_in_which_all_happened() -> None:

@@ -68,8 +68,9 @@ from telbridge.call.recovery import Recovery
 from telbridge.call.seat import Seat
 from telbridge.call.stage import Stage
 from telbridge.call.summary import CallerVoice, CallSummary, SessionSetup
+from telbridge.call.taping import Tape, Taping
 from telbridge.call.turns import TurnBook
-from telbridge.dialplan.orders import HangUp, SwitchAgent
+from telbridge.dialplan.orders import HangUp, Recorded, SwitchAgent
 from telbridge.dialplan.plan import Opening
 
 DOWNLINK_HIGH_MS: Final = 180_000
@@ -122,6 +123,10 @@ class CallPlan:
     """An agent that owes an answer and stays silent so long counts as lost."""
     observer: Observer = NOBODY
     """Is told what the metrics want to know."""
+    tape: Tape | None = None
+    """Where the call is recorded, if it may be at all."""
+    asks_first: bool = False
+    """It is recorded only once the caller has agreed."""
 
 
 class Call:
@@ -168,7 +173,12 @@ class Call:
 
         loop = asyncio.get_running_loop()
         self._loop = loop
-        self._downlink = Downlink(leg, self._turns, tell=self._tell, said=self._on_said, clock=clock)
+        self._taping = Taping(
+            plan.tape, asks_first=plan.asks_first, started_ns=self._started_ns, later=loop.call_later
+        )
+        self._downlink = Downlink(
+            leg, self._turns, self._taping, tell=self._tell, said=self._on_said, clock=clock
+        )
         self._recovery = Recovery(self._downlink, plan.filler, loop, self._agent_unheard)
         self._owed = Owed(plan.reply_timeout_s, self._on_no_reply)
         self._stage = Stage(self, leg, outside, clock=clock, observer=plan.observer, log=log)
@@ -186,6 +196,8 @@ class Call:
 
     def uplink(self, frame: bytes | memoryview, now_ns: int) -> None:
         """The caller's audio: to the session, unless nobody listens yet or music on hold plays."""
+        if (tape := self._taping.tape) is not None:
+            tape.caller(frame, now_ns)
         if self._held:
             return
         meter = self._meter
@@ -206,6 +218,8 @@ class Call:
         if self._held or self._answered_ns is None:
             return self._silence
         frame = self._downlink.pull(now_ns)
+        if (tape := self._taping.tape) is not None:
+            tape.agent(frame, now_ns)
         if self._paused:
             self._go_on_reading()
         return frame
@@ -215,6 +229,8 @@ class Call:
         if self._held or self._answered_ns is None:
             return None
         frame = self._downlink.speech(now_ns, ahead=ahead, standing_ms=standing_ms)
+        if frame is not None and (tape := self._taping.tape) is not None:
+            tape.agent_ahead(frame, now_ns)
         if self._paused:
             self._go_on_reading()
         return frame
@@ -497,7 +513,11 @@ class Call:
 
     def discreet(self, *, on: bool) -> None:
         self._discreet = on
+        self._taping.masked(on=on, now_ns=self._clock())
         self._note_cover()
+
+    def record(self, what: Recorded) -> str | None:
+        return self._taping.order(what, self._clock())
 
     def transferring(self) -> None:
         self._note_cover()
@@ -607,6 +627,7 @@ class Call:
         match event:
             case LegAnswered():
                 self._answered_ns = event.at_ns
+                self._taping.answered(event.at_ns)
                 if not self._answered.done():
                     self._answered.set_result(None)
                     self._observer.answered()
@@ -677,6 +698,7 @@ class Call:
             self._cancel_parting()
             self._director.ended(Ending.INTERNAL_ERROR.value)
             self._leg.hang_up()
+            self._taping.end(self._clock())
             if self._seat is not None:
                 await self._seat.leave()
             await self._stage.close()

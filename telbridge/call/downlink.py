@@ -11,6 +11,7 @@ from telbridge.call.music import Music
 from telbridge.call.narration import Narration
 from telbridge.call.playout import OWN_WORDS, Heard, Playout
 from telbridge.call.ports import Leg
+from telbridge.call.taping import Taping
 from telbridge.call.turns import TurnBook
 from telbridge.call.utterances import Utterances
 
@@ -24,6 +25,7 @@ class Downlink:
         self,
         leg: Leg,
         turns: TurnBook,
+        taping: Taping,
         *,
         tell: Callable[[str], None],
         said: Callable[[int], None],
@@ -33,6 +35,7 @@ class Downlink:
         over, by token."""
         self._leg, self._turns, self._tell, self._clock = leg, turns, tell, clock
         self._loop = asyncio.get_running_loop()
+        self._taping = taping
         self.playout: Final = Playout(leg.format, leg.frame_ms)
         self._lobby: Final = Playout(leg.format, leg.frame_ms)
         self.music: Final = Music(leg.format, self.playout.frame_bytes)
@@ -148,6 +151,8 @@ class Downlink:
         interruption (`Interruption.by`)."""
         sounding = self.audible.playing is not None
         unplayed_ms = self._leg.flush()
+        if (tape := self._taping.tape) is not None:
+            tape.unplayed(unplayed_ms)
         heard = [fate for fate in self.playout.flush(unplayed_ms) if fate.reply < OWN_WORDS]
         self._lobby.flush(0 if self.connected else unplayed_ms)
         if heard and cut_by:

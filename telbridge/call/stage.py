@@ -37,6 +37,7 @@ _NOTED: Final[Mapping[type[Order], str]] = {
     orders.SwitchAgent: "switch_agent",
     orders.SendDtmf: "send_dtmf",
     orders.HoldMusic: "music",
+    orders.Record: "record",
     orders.Say: "say",
     orders.Play: "play",
     orders.HangUp: "hang_up",
@@ -79,6 +80,9 @@ class Actor(Protocol):
     def mute(self, *, caller: bool, agent: bool, on: bool) -> None: ...
 
     def discreet(self, *, on: bool) -> None: ...
+
+    def record(self, what: orders.Recorded) -> str | None:
+        """Why it cannot be, or None."""
 
     def transferring(self) -> None:
         """A transfer began or failed."""
@@ -183,6 +187,9 @@ class Stage:
                 actor.mute(caller=order.caller, agent=order.agent, on=order.on)
             case orders.Discreet():
                 actor.discreet(on=order.on)
+            case orders.Record():
+                if why := actor.record(order.what):
+                    self._failed(order.id, why)
             case orders.HangUp():
                 actor.hang_up(order)
             case _:

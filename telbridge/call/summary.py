@@ -10,6 +10,7 @@ from telbridge.call.events import CallFacts, Ending, LegQuality
 from telbridge.call.journal import Happening
 from telbridge.call.playout import PlayoutTotals
 from telbridge.call.stage import Marks
+from telbridge.call.taping import Recording
 from telbridge.call.turns import Turn
 
 
@@ -78,5 +79,6 @@ class CallSummary:
     """Complaints about the session by kind: bad messages, unknown types, errors."""
     sessions: list[SessionSetup] = field(default_factory=list)
     """In the order in which they were asked for; what is connected again does not count."""
+    recording: Recording | None = None
     carrier: Mapping[str, str] = field(default_factory=dict)
     """What the carrier told of the call, by its own names."""

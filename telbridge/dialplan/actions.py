@@ -165,6 +165,15 @@ class Unmute(ActionBase):
     unmute: Annotated[Literal[True, "caller", "agent", "both"], Field(description="which way; true: both")]
 
 
+class Record(ActionBase):
+    """The recording of the call: begin it (the caller has agreed), pause it, go on with it, end it."""
+
+    record: Annotated[
+        Literal[True, "start", "pause", "resume", "stop"],
+        Field(description='"start" (or true): needs `recording`; "pause": silence; "stop": for good'),
+    ]
+
+
 class SendDtmf(Waiting):
     """Keys to the caller's side."""
 
@@ -246,10 +255,10 @@ class Stop(ActionBase):
 ACTIONS: Final[Mapping[str, type[ActionBase]]] = {
     "say": Say, "send_text": SendText, "reply": Reply, "play": Play, "update": Update, "set": Set,
     "collect": Collect, "goto": Goto, "transfer": Transfer, "hold_music": HoldMusic, "mute": Mute,
-    "unmute": Unmute, "send_dtmf": SendDtmf, "hangup": HangUp, "webhook": Webhook,
+    "unmute": Unmute, "record": Record, "send_dtmf": SendDtmf, "hangup": HangUp, "webhook": Webhook,
     "switch_agent": SwitchAgent, "connect": Connect, "tag": TagCall, "metric": Metric, "stop": Stop,
 }  # fmt: skip
-WORDS: Final = ("reply", "hold_music", "mute", "unmute", "hangup", "connect", "stop")
+WORDS: Final = ("reply", "hold_music", "mute", "unmute", "record", "hangup", "connect", "stop")
 """Actions that may stand as a word."""
 
 
@@ -323,6 +332,7 @@ Action = Annotated[
     | Annotated[HoldMusic, Tag("<hold_music>")]
     | Annotated[Mute, Tag("<mute>")]
     | Annotated[Unmute, Tag("<unmute>")]
+    | Annotated[Record, Tag("<record>")]
     | Annotated[SendDtmf, Tag("<send_dtmf>")]
     | Annotated[HangUp, Tag("<hangup>")]
     | Annotated[Webhook, Tag("<webhook>")]

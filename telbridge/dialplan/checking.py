@@ -16,6 +16,7 @@ from telbridge.dialplan.actions import (
     HoldMusic,
     Metric,
     Play,
+    Record,
     Set,
     Stop,
     SwitchAgent,
@@ -44,6 +45,7 @@ def findings(plan: Dialplan, around: Around) -> Iterator[Finding]:
     yield from _lists(plan)
     yield from _details(plan)
     yield from _ringing(plan)
+    yield from _recording(plan)
     for name in plan.limits.per_minute:
         known = [*around.agents.names, "other"]
         if name not in known:
@@ -219,6 +221,23 @@ def _ringing(plan: Dialplan) -> Iterator[Finding]:
         if ("on", "ringing") in pairwise(path) and not isinstance(action, _WHILE_RINGING):
             what = f"`{walking.name_of(action)}` cannot be done while it rings"
             yield Finding(path, what, "write set, tag, metric, webhook, hangup or stop; or on.answered")
+
+
+def _recording(plan: Dialplan) -> Iterator[Finding]:
+    """Consent that nobody gives, or that leads to nothing."""
+    starts = [
+        (*path, "record")
+        for path, action in walking.actions(plan)
+        if isinstance(action, Record) and action.record in (True, "start")
+    ]
+    if plan.notice is not None and plan.notice.consent:
+        starts.append(("notice", "consent"))
+    if plan.recording == "off":
+        for path in starts:
+            yield Finding(path, "these calls are not recorded", 'write recording = "after_consent"')
+    asks = any(isinstance(action, Webhook) for _, action in walking.actions(plan))
+    if plan.recording == "after_consent" and not starts and not asks:
+        yield Finding(("recording",), "nothing ever starts it", 'write the action "record" somewhere')
 
 
 def _limits(plan: Dialplan) -> Iterator[Finding]:

@@ -208,6 +208,8 @@ def _notice_key(work: Work, digit: str) -> None:
         return
     if noticing.order is not None:
         work.order(orders.StopSpeech)
+    if notice.consent:
+        work.order(orders.Record, "start")
     _open(work)
 
 

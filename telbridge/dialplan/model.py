@@ -23,6 +23,8 @@ from telbridge.dialplan.rules import Context, KeyName, KeyRules, On
 from telbridge.dialplan.templates import Template, Tree
 from telbridge.dialplan.vocabulary import Json, NeutralSettings
 
+RecordingRule = Literal["off", "on", "after_consent"]
+"""Whether calls are recorded."""
 MAIN: Final = "main"
 """The context at the top of the file."""
 
@@ -229,6 +231,9 @@ class Notice(Part):
     accept: Annotated[
         str | None, Field(pattern=r"^[0-9*#]$", description="key that the caller must press to go on")
     ] = None
+    consent: Annotated[
+        bool, Field(description="true: with that key the caller consents to being recorded")
+    ] = False
     timeout_s: Annotated[Seconds, Field(description="wait for that key")] = 10.0
     refused: Annotated[Actions, Field(description="what to do without it; default: hang up")] = ()
 
@@ -236,6 +241,8 @@ class Notice(Part):
     def _one_way(self) -> Notice:
         if (self.say is None) is (self.wav is None):
             raise ValueError("must be said one way: write say or wav")
+        if self.consent and self.accept is None:
+            raise ValueError('asks for no key: write accept = "1", say')
         return self
 
 
@@ -336,6 +343,13 @@ class Dialplan(Part):
     )
     notice: Annotated[
         Notice | None, Field(description="said first"), _Or("string"), BeforeValidator(_spoken)
+    ] = None
+    recording: Annotated[
+        RecordingRule | None,
+        Field(
+            description='whether these calls are recorded; "after_consent": from `record` on; default: '
+            "recording.calls of the settings"
+        ),
     ] = None
     greeting: Annotated[
         tuple[Greeting, ...], Field(description="a text, a table, or several: the first that fits is said"),

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 from telbridge.dialplan.plan import Wanted
 
+Recorded = Literal["start", "pause", "resume", "stop"]
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -118,6 +120,13 @@ class Mute(Order):
     caller: bool
     agent: bool
     on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Record(Order):
+    """The recording of the call: `start` is the caller's consent, `stop` is for good."""
+
+    what: Recorded
 
 
 @dataclass(frozen=True, slots=True)

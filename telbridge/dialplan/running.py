@@ -335,6 +335,8 @@ def _order(
             return _mute(work, action.mute, on=True), None
         case act.Unmute():
             return _mute(work, action.unmute, on=False), None
+        case act.Record():
+            return work.order(orders.Record, "start" if action.record is True else action.record), None
         case act.SendDtmf():
             keys = "".join(action.send_dtmf.text(scope).split())
             if not _KEYS.fullmatch(keys):

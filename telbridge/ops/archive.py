@@ -18,6 +18,7 @@ import structlog
 
 from telbridge.ops import spool
 from telbridge.ops.asking import RecordRefused, StoreDown, Wanted, not_made_yet
+from telbridge.ops.recording_files import forget_before
 from telbridge.ops.spool import Waiting
 
 if TYPE_CHECKING:
@@ -38,9 +39,11 @@ LAST_S: Final = 15.0
 class Archive:
     """From `start` to `stop`; `get` and `find` may be called from any thread at any time."""
 
-    def __init__(self, url: str, folder: Path, retention_days: int) -> None:
-        """`url` of the database, with its password; `folder` of the spool; 0 days keep records for ever."""
+    def __init__(self, url: str, folder: Path, retention_days: int, recordings: Path | None = None) -> None:
+        """`url` of the database, with its password; `folder` of the spool; 0 days keep records for ever;
+        `recordings`: their folder, they go with the records."""
         self._url, self._folder, self._retention_days = url, folder, retention_days
+        self._recordings = recordings
         self._wake = threading.Event()
         self._stopping = False
         self._opening = threading.Lock()
@@ -154,15 +157,20 @@ class Archive:
             waiting.done()
 
     def _clean(self) -> None:
-        if not self._retention_days or not_made_yet(self._url):
+        if not self._retention_days:
             return
+        moment = datetime.now(UTC) - timedelta(days=self._retention_days)
+        files = gone = 0
         try:
-            gone = self._opened().forget_before(datetime.now(UTC) - timedelta(days=self._retention_days))
+            if self._recordings is not None:
+                files = forget_before(self._recordings, moment)
+            if not not_made_yet(self._url):
+                gone = self._opened().forget_before(moment)
         except (StoreDown, OSError) as error:
             log.error("records_not_deleted", why=str(error))
             return
-        if gone:
-            log.info("records_deleted", count=gone, older_than_days=self._retention_days)
+        if gone or files:
+            log.info("records_deleted", count=gone, recordings=files, older_than_days=self._retention_days)
 
 
 def _batches(records: Iterator[Waiting]) -> Iterator[list[Waiting]]:

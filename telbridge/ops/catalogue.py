@@ -314,6 +314,17 @@ ONE_WAY: Final = _audio.counter(
     "Answered calls of 10 s and more of which not a sound came from the caller, or to whom none was sent.",
 )
 
+RECORDINGS: Final = _audio.counter(
+    "recordings",
+    "ingress result",
+    "Calls that were recorded; result: whole, gaps (not all could be written in time), cut (it ended early).",
+)
+RECORDING_LOST: Final = _audio.counter(
+    "recording_lost_seconds",
+    "ingress",
+    "Audio of either voice that a recording should hold and does not: the disk was slow or full.",
+)
+
 _agents = _Section("Agents and dialplans")
 SESSION_FAULTS: Final = _agents.counter(
     "session_faults",

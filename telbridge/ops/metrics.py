@@ -213,6 +213,9 @@ class CallMetrics(Nobody):
         self._caller(summary)
         if summary.quality is not None:
             self._rtp(summary.quality)
+        if (recording := summary.recording) is not None:
+            self._count(the.RECORDINGS, ingress, recording.result)
+            self._count(the.RECORDING_LOST, ingress, by=recording.lost_ms / 1000)
 
     def _caller(self, summary: CallSummary) -> None:
         voice = summary.voice

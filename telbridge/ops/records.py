@@ -84,6 +84,7 @@ def record_of(summary: CallSummary, privacy: Privacy, started_at: datetime) -> d
         "counts": summary.marks.counts,
         "dialplan_failures": dict(summary.marks.failures),
         "faults": dict(summary.faults),
+        "recording": _tenths(asdict(summary.recording)) if summary.recording else None,
         "carrier": dict(summary.carrier),
         "rtp": _rtp(summary.quality) if summary.quality else None,
     }

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import web
 
 from telbridge.ops.archive import Archive
 from telbridge.ops.asking import StoreDown, Wanted
+from telbridge.ops.recording_files import CONTENT_TYPES
 from telbridge.ops.verdict import judge
 from telbridge.ops.view.call_page import call_page
 from telbridge.ops.view.list_page import CHOICES, FILTERS, list_page
@@ -25,19 +27,25 @@ _HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "connect-src 'self'; media-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 }
 
 
 class CallPages:
     """Routes for the admin port."""
 
-    def __init__(self, live: LiveCalls, archive: Archive, number: Callable[[str], str]) -> None:
-        """`number`: a telephone number as records keep it."""
-        self._live, self._archive, self._number = live, archive, number
+    def __init__(
+        self, live: LiveCalls, archive: Archive, number: Callable[[str], str], recordings: Path
+    ) -> None:
+        """`number`: a telephone number as records keep it; `recordings`: their folder."""
+        self._live, self._archive, self._number, self._recordings = live, archive, number, recordings
 
     def routes(self) -> list[web.AbstractRouteDef]:
-        return [web.get("/calls", self._list), web.get("/calls/{call_id}", self._call)]
+        return [
+            web.get("/calls", self._list),
+            web.get("/calls/{call_id}", self._call),
+            web.get("/calls/{call_id}/recording", self._recording),
+        ]
 
     async def _list(self, request: web.Request) -> web.Response:
         """Filters: those of `Wanted`, by name; `most`; `live=1` for the live ones alone."""
@@ -56,22 +64,35 @@ class CallPages:
             rows = [{**row, **_times(row)} for row in over]
             answer = {"live": live, "over": rows, "older": older, "trouble": trouble}
             return web.json_response(answer, status=503 if trouble else 200, headers=_HEADERS)
-        return _html(list_page(live, over, _kept(asked), older=older, trouble=trouble))
+        return _html(list_page(live, over, _carried(asked), older=older, trouble=trouble))
 
     async def _call(self, request: web.Request) -> web.Response:
-        call_id = request.match_info["call_id"]
-        record = self._live.get(call_id)
+        record = self._live.get(request.match_info["call_id"])
         live = record is not None
         if record is None:
-            try:
-                record = await asyncio.to_thread(self._archive.get, call_id)
-            except StoreDown as error:
-                raise web.HTTPServiceUnavailable(text=f"the database does not answer: {error}\n") from None
-        if record is None:
-            raise web.HTTPNotFound(text=f"no call {call_id!r}: it has no record, or one too old\n")
+            record = await self._kept(request)
         if _wants_json(request):
             return web.json_response({**record, **({} if live else _judged(record))}, headers=_HEADERS)
         return _html(call_page(record, live=live))
+
+    async def _kept(self, request: web.Request) -> dict[str, Any]:
+        """The record of a call that is over."""
+        call_id = request.match_info["call_id"]
+        try:
+            record = await asyncio.to_thread(self._archive.get, call_id)
+        except StoreDown as error:
+            raise web.HTTPServiceUnavailable(text=f"the database does not answer: {error}\n") from None
+        if record is None:
+            raise web.HTTPNotFound(text=f"no call {call_id!r}: it has no record, or one too old\n")
+        return record
+
+    async def _recording(self, request: web.Request) -> web.StreamResponse:
+        """Only what lies in our folder, whatever a record says."""
+        recording = (await self._kept(request)).get("recording") or {}
+        path = await asyncio.to_thread(_inside, self._recordings, str(recording.get("path") or ""))
+        if path is None:
+            raise web.HTTPNotFound(text="no recording of this call is here\n")
+        return web.FileResponse(path, headers={**_HEADERS, "Content-Type": CONTENT_TYPES[path.suffix]})
 
     def _wanted(self, asked: Mapping[str, str]) -> Wanted:
         names = {*FILTERS, *CHOICES, "worst"} & set(asked)
@@ -80,6 +101,13 @@ class CallPages:
             if not found[name].startswith("#"):
                 found[name] = self._number(found[name])
         return Wanted(**found, since=_moment(asked, "since"), before=_moment(asked, "before"))
+
+
+def _inside(folder: Path, named: str) -> Path | None:
+    """A recording of this folder. Blocks."""
+    path = Path(named).resolve()
+    ours = path.suffix in CONTENT_TYPES and path.is_relative_to(folder.resolve()) and path.is_file()
+    return path if ours else None
 
 
 def _judged(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,7 +153,7 @@ def _most(asked: Mapping[str, str]) -> int:
     return int(text)
 
 
-def _kept(asked: Mapping[str, str]) -> dict[str, str]:
+def _carried(asked: Mapping[str, str]) -> dict[str, str]:
     """What the next page asks for, too."""
     return {name: value for name, value in asked.items() if name not in ("before", "format")}
 

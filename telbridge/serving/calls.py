@@ -15,6 +15,7 @@ from telbridge.ops.archive import Archive
 from telbridge.ops.records import Privacy
 from telbridge.serving.call_pages import CallPages
 from telbridge.serving.live import LiveCalls
+from telbridge.serving.recording_settings import RecordingSection
 from telbridge.serving.records_settings import RecordsSection
 from telbridge.sessions.credentials import SecretMissing
 
@@ -24,18 +25,18 @@ log = structlog.get_logger()
 class Calls:
     """From `start` to `stop`."""
 
-    def __init__(self, section: RecordsSection) -> None:
+    def __init__(self, section: RecordsSection, recording: RecordingSection) -> None:
         """ConfigErrors if a secret is not where the settings say."""
-        self._folder = section.spool()
+        self._folder, recordings = section.spool(), recording.home(section.home())
         self.live = LiveCalls()
         try:
-            self.archive = Archive(section.url(), self._folder, section.retention_days)
+            self.archive = Archive(section.url(), self._folder, section.retention_days, recordings)
             privacy = Privacy(key=section.key())
         except SecretMissing as missing:
             raise ConfigErrors(
                 [ConfigError("settings", missing.key, missing.what, missing.instead)]
             ) from None
-        self._pages = CallPages(self.live, self.archive, privacy.number)
+        self._pages = CallPages(self.live, self.archive, privacy.number, recordings)
 
     def start(self) -> None:
         self.archive.start()

@@ -62,7 +62,7 @@ class Supervisor:
         self._agent_ready = asyncio.Event()
         self._agent = Child(self._nursery, self._agent_job, on_ready=lambda _: self._tell_agent_level())
         self._figures = Figures()
-        self._calls = Calls(settings.records)
+        self._calls = Calls(settings.records, settings.recording)
         self._workers = Workers(
             self._nursery,
             settings,

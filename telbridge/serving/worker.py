@@ -34,9 +34,11 @@ from telbridge.call.events import CallFacts, Ending
 from telbridge.call.observer import Observer
 from telbridge.call.ports import Leg
 from telbridge.call.summary import CallSummary
+from telbridge.call.taping import Recording
 from telbridge.config import ConfigError, ConfigErrors, Settings
 from telbridge.dialplan.counting import bounds_of
 from telbridge.dialplan.facts import Facts
+from telbridge.dialplan.model import RecordingRule
 from telbridge.dialplan.plan import Plan
 from telbridge.legs.sip.endpoint import SipEndpoint
 from telbridge.legs.sip.front import Front
@@ -46,6 +48,7 @@ from telbridge.ops import logging
 from telbridge.ops.asking import StoreDown
 from telbridge.ops.callers import Callers
 from telbridge.ops.metrics import CallMetrics, Metrics, choose_place
+from telbridge.ops.recording import CallRecording, Recorder
 from telbridge.ops.records import Privacy, record_of, record_without_a_call, summary_line, worse_mos
 from telbridge.ops.spans import CallTrace
 from telbridge.ops.spool import Spool
@@ -67,6 +70,8 @@ NOT_FOUND: Final = 404
 FIGURES_S: Final = 3.0
 """Between two looks at a live call."""
 CALLERS_AGAIN_S: Final = 30.0
+LAST_AUDIO_S: Final = 2.0
+"""For the end of a recording to be on the disk, before the call's record is written."""
 LAST_CALLS_S: Final = 4.5
 """After the drain deadline: calls that were asked to end get so long, and the length of the apology, to say
 so and to write their records."""
@@ -92,6 +97,7 @@ class Worker:
         self._sessions = Sessions(settings, start.agent_port, self.dialplans.agents)
         self._world = World(settings.local_agent)
         self._spool = Spool(settings.records.spool(), settings.records.path)
+        self._recorder = Recorder(settings.recording.home(settings.records.home()), settings.recording.format)
         self._privacy = Privacy(settings.records.transcripts, settings.records.key())
         self._words = _own_words(settings)
         self._callers = Callers()
@@ -149,6 +155,7 @@ class Worker:
                 await endpoint.stop()
                 await self._world.aclose()
                 await self._traces.aclose()
+                await asyncio.to_thread(self._recorder.stop)
 
     def _on_call(self, leg: Leg) -> None:
         task = asyncio.create_task(self._serve(leg), name=leg.facts.call_id)
@@ -207,10 +214,12 @@ class Worker:
                 await self._keep(record_without_a_call(facts, Ending.NO_DIALPLAN, "", self._privacy))
                 return
             observer = self._observer(facts, chosen)
-            call = self._call(leg, chosen, known, observer, trace, call_log)
+            tape = self._tape(leg, chosen)
+            call = self._call(leg, chosen, known, observer, trace, tape, call_log)
             self._calls[facts.call_id] = call
             self._tell_start(facts, chosen)
             summary = await call.run()
+            summary.recording = await _outcome(tape)
             observer.ended(summary)
             if isinstance(leg, StreamLeg):
                 summary.carrier = await leg.told()
@@ -245,6 +254,15 @@ class Worker:
         """The one that a call begins with."""
         return plan.sessions[""].agent or self._sessions.default
 
+    def _rule(self, chosen: Chosen) -> RecordingRule:
+        """Whether its calls are recorded."""
+        return chosen.plan.dialplan.recording or self._settings.recording.calls
+
+    def _tape(self, leg: Leg, chosen: Chosen) -> CallRecording | None:
+        if self._rule(chosen) == "off":
+            return None
+        return self._recorder.of_call(leg.facts.call_id, leg.format)
+
     def _call(
         self,
         leg: Leg,
@@ -252,6 +270,7 @@ class Worker:
         known: Facts,
         observer: Observer,
         trace: CallTrace | None,
+        tape: CallRecording | None,
         call_log: Any,
     ) -> Call:
         """A call with all that belongs to it."""
@@ -270,6 +289,8 @@ class Worker:
                 filler=in_format(words.filler, leg.format),
                 reply_timeout_s=self._settings.call.reply_timeout_s,
                 observer=observer,
+                tape=tape,
+                asks_first=self._rule(chosen) == "after_consent",
             ),
             outside if trace is None else TracedOutside(outside, trace),
             clock=time.monotonic_ns,
@@ -355,6 +376,15 @@ def _own_words(settings: Settings) -> OwnWords:
         apology=_wav("apology_wav", section.apology_wav or apology_path()),
         filler=_wav("filler_wav", section.filler_wav or filler_path()),
     )
+
+
+async def _outcome(tape: CallRecording | None) -> Recording | None:
+    """Of a recording that has ended; a disk that is slow to take the rest does not hold up the record."""
+    if tape is None:
+        return None
+    whole = asyncio.wrap_future(tape.outcome)
+    await asyncio.wait([whole], timeout=LAST_AUDIO_S)
+    return whole.result() if whole.done() else tape.so_far()
 
 
 def _facts(facts: CallFacts, calls_before: int) -> Facts:

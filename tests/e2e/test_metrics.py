@@ -7,7 +7,10 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import aiohttp
+import numpy as np
 import pytest
 
 from telbridge.caller.softphone import Softphone
@@ -43,7 +46,7 @@ async def test_a_call_is_seen_on_the_page(any_pjsua2: str, tmp_path: Path) -> No
     plans = tmp_path / "plans"
     plans.mkdir()
     (plans / "desk.toml").write_text(DIALPLAN, "utf-8")
-    settings = scripted(tmp_path, SCRIPT, dialplans={"folder": str(plans)})
+    settings = scripted(tmp_path, SCRIPT, dialplans={"folder": str(plans)}, recording={"calls": "on"})
     async with serving(any_pjsua2, tmp_path, settings) as bridge, Softphone("127.0.0.1") as phone:
         call = await phone.call(bridge.uri, from_user="+49301234567")
         await call.wait_answered(10)
@@ -53,6 +56,8 @@ async def test_a_call_is_seen_on_the_page(any_pjsua2: str, tmp_path: Path) -> No
         await call.hang_up()
         (record,) = await bridge.records(1)
         page = await scraped(bridge.admin)
+        async with aiohttp.ClientSession(bridge.admin) as http:
+            recorded = await (await http.get(f"/calls/{record['call_id']}/recording")).read()
     of_call = {"ingress": "sip", "dialplan": "desk", "agent": "local"}
     assert during.value("calls_live", ingress="sip") == 1
     assert page.value("calls_live", ingress="sip") == 0
@@ -75,11 +80,24 @@ async def test_a_call_is_seen_on_the_page(any_pjsua2: str, tmp_path: Path) -> No
     parts = ("uplink", "end_of_turn", "first_audio", "downlink", "wire")
     sums = [page.value(f"turn_{part}_seconds_sum") * 1000 for part in parts]
     assert sums == pytest.approx([turn["parts_ms"][part] for part in parts], abs=0.1)
+    assert page.value("recordings_total", ingress="sip", result="whole") == 1
+    _hears_both(recorded, record)
     assert not list(_figures_of(bridge.process.pid)), "figures were left behind"
     for private in (record["caller"], record["call_id"], record["signalling_id"], record["peer"]):
         assert private
         assert private not in page.text
     _judged_by_promtool(page.text)
+
+
+def _hears_both(wav: bytes, record: dict[str, Any]) -> None:
+    """The caller left, the agent right, where the record says that their voices are."""
+    assert Path(record["recording"]["path"]).read_bytes() == wav
+    loud = np.abs(np.frombuffer(wav[44:], "<i2").reshape(-1, 2)) > 500
+    for channel, name in enumerate(("caller", "agent")):
+        from_ms, to_ms = record["voices"][name][-1]
+        within = slice(*(int((at - record["recording"]["from_ms"]) * 8) for at in (from_ms, to_ms)))
+        assert loud[within, channel].mean() > 0.5, name
+        assert loud[within, 1 - channel].mean() < 0.1, name
 
 
 def _figures_of(supervisor: int) -> Iterator[Path]:

@@ -18,6 +18,7 @@ from telbridge.ops.store import Store
 from telbridge.serving.admin import Admin
 from telbridge.serving.admin_settings import AdminSection
 from telbridge.serving.calls import Calls
+from telbridge.serving.recording_settings import RecordingSection
 from telbridge.serving.records_settings import RecordsSection
 from tests.records.made import NOON, record
 
@@ -31,7 +32,7 @@ def section(tmp_path: Path) -> RecordsSection:
 
 @pytest.fixture
 async def calls(section: RecordsSection) -> AsyncIterator[Calls]:
-    calls = Calls(section)
+    calls = Calls(section, RecordingSection())
     lost = record("lost", minute=2, ending="agent_lost", agent="openai_realtime")
     store = Store(section.url())
     store.add([record("good", minute=1), lost, record("late", minute=3, caller="+49 30 <b>")])
@@ -133,13 +134,41 @@ async def test_hashed_numbers_are_found_by_the_number(
 ) -> None:
     monkeypatch.setenv("NUMBERS", "key")
     calls = Calls(
-        RecordsSection.model_validate({"folder": tmp_path, "numbers": "hashed", "secret": {"env": "NUMBERS"}})
+        RecordsSection.model_validate(
+            {"folder": tmp_path, "numbers": "hashed", "secret": {"env": "NUMBERS"}}
+        ),
+        RecordingSection(),
     )
     wanted = calls._pages._wanted({"caller": "+491701"})
     assert wanted.caller is not None
     assert wanted.caller.startswith("#")
     assert calls._pages._wanted({"caller": wanted.caller}).caller == wanted.caller
     await calls.stop()
+
+
+async def test_a_recording_is_heard_on_the_calls_page(
+    http: aiohttp.ClientSession, calls: Calls, section: RecordsSection
+) -> None:
+    inside = section.home() / "recordings" / "2026-11-21" / "heard.wav"
+    inside.parent.mkdir(parents=True)
+    inside.write_bytes(b"RIFF of a call")
+    outside = section.home() / "secret.wav"
+    outside.write_bytes(b"of somebody else")
+    about = {"from_ms": 900.0, "lost_ms": 0, "trouble": ""}
+    for call_id, path in (("heard", inside), ("odd", outside), ("gone", inside.with_name("gone.wav"))):
+        spool.write(calls._folder, record(call_id, recording={"path": str(path), **about}))
+    async with http.get("/calls/heard/recording", headers={"Range": "bytes=0-3"}) as answer:
+        assert (answer.status, answer.content_type) == (206, "audio/wav")
+        assert await answer.read() == b"RIFF"
+    async with http.get("/calls/heard", headers=HTML) as answer:
+        text = await answer.text()
+    assert 'src="/calls/heard/recording"' in text
+    assert "media-src 'self'" in answer.headers["Content-Security-Policy"]
+    for call_id in ("odd", "gone", "good", "never"):
+        await got(http, f"/calls/{call_id}/recording", status=404)
+    environ = {"TELBRIDGE__RECORDS__FOLDER": str(section.home())}
+    told = CliRunner().invoke(app, ["why", "heard"], env=environ)
+    assert "heard.wav" in told.output.replace("\n", "")
 
 
 # ---------------------------------------------------------------- telbridge why

@@ -96,6 +96,8 @@ class StreamCall:
         self.player = Player()
         self.ended: StreamEnded | None = None
         self.on_packet: list[Callable[[Packet], None]] = []
+        self.on_audio: list[Callable[[int, bytes], None]] = []
+        """Told of audio when it comes: time and content."""
         self.on_tick: list[Callable[[int], None]] = []
         self.sent: list[Packet] = []
         self.received: list[Packet] = []
@@ -233,8 +235,11 @@ class StreamCall:
         order = self._dialect.receive(message)
         match order:
             case Audio(audio):
+                now_ns = time.monotonic_ns()
                 if self.facts.first_audio_ns is None:
-                    self.facts.first_audio_ns = time.monotonic_ns()
+                    self.facts.first_audio_ns = now_ns
+                for hear in self.on_audio:
+                    hear(now_ns, audio)
                 self.player.add(audio)
             case Mark(name):
                 for passed in self.player.mark(name):

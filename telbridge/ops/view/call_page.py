@@ -51,6 +51,10 @@ def _body(record: Mapping[str, Any]) -> Iterator[Html]:
     line = timeline(record)
     yield tag("section", tag("h2", "Time-line"), drawing(line), legend(line))
     yield _facts(record)
+    if record.get("recording"):
+        source = f"/calls/{quote(str(record['call_id']), safe='')}/recording"
+        player = tag("audio", controls="", preload="metadata", src=source)
+        yield tag("section", tag("h2", "Recording: caller left, agent right"), player)
     if record.get("turns"):
         yield tag("section", tag("h2", "Turns"), tag("ol", *_turns(record), class_="turns"))
     yield tag("section", tag("h2", "Measured"), definitions(words.quality(record)))

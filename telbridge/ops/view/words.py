@@ -76,6 +76,17 @@ def facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "from", str(record.get("peer") or "")
     if record.get("signalling_id"):
         yield "signalling id", str(record["signalling_id"])
+    if recording := record.get("recording"):
+        yield "recording", _recorded(recording)
+
+
+def _recorded(recording: Mapping[str, Any]) -> str:
+    parts = [str(recording["path"]), f"from {place(recording['from_ms'])} on"]
+    if recording["lost_ms"]:
+        parts.append(f"{length(recording['lost_ms'])} could not be written in time")
+    if recording["trouble"]:
+        parts.append(f"ends early: {recording['trouble']}")
+    return ", ".join(parts)
 
 
 def quality(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
