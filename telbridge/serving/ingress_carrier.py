@@ -22,6 +22,7 @@ from telbridge.legs.streams.carrier import (
     Arrival,
     Asked,
     Carrier,
+    DialGoesOn,
     Following,
     NotVerified,
     Replays,
@@ -133,7 +134,11 @@ class CarrierIngress:
         ticket = self._ticket(request)
         if (moved := await self._to_its_worker(request, ticket)) is not None:
             return moved
-        following = what_follows(self._leg_of(ticket, call), ended)
+        leg = self._leg_of(ticket, call)
+        if isinstance(ended, DialGoesOn):
+            tell_progress(leg, ended.answered)
+            return web.Response(status=204)
+        following = what_follows(leg, ended)
         if ticket is None or following is Next.END:
             return _response(carrier.hang_up())
         if following is Next.STREAM:
@@ -168,8 +173,10 @@ class CarrierIngress:
             return None
 
     def _leg_of(self, ticket: Ticket | None, call: str) -> StreamLeg | None:
-        """The live leg of the ticket's call, if that is this one."""
-        return self._legs.get(call) if ticket is not None and ticket.call == call else None
+        """The live leg of the ticket's call, if that is this one; "" may be any."""
+        if ticket is None or call not in ("", ticket.call):
+            return None
+        return self._legs.get(ticket.call)
 
     async def _status(self, request: web.Request) -> web.Response:
         """The call's progress, told beside the stream. A call that is over ends here too, if its stream did
