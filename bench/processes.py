@@ -100,7 +100,7 @@ def child_pid(parent: int, module: str) -> int:
     """The child of a process that runs this Python module. LookupError if there is none."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            fields = _stat(int(folder.name))
+            fields = stat_of(int(folder.name))
             command = (folder / "cmdline").read_bytes().split(b"\0")
         except OSError:  # it ended meanwhile
             continue
@@ -121,7 +121,7 @@ class CpuClock:
 
     @classmethod
     def read(cls, pid: int) -> CpuClock:
-        fields = _stat(pid)
+        fields = stat_of(pid)
         ticks = int(fields[_UTIME_AT]) + int(fields[_STIME_AT])
         waited_ns = int(Path(f"/proc/{pid}/schedstat").read_text("utf-8").split()[1])
         return cls(pid, ticks / _TICKS_A_SECOND, waited_ns / 1e9, time.monotonic_ns())
@@ -141,6 +141,6 @@ class CpuShare:
     waited: float
 
 
-def _stat(pid: int) -> list[str]:
+def stat_of(pid: int) -> list[str]:
     """/proc/PID/stat from the state on (proc(5), field 3)."""
     return Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace").rpartition(") ")[2].split()
