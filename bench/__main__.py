@@ -12,7 +12,20 @@ from typing import Final
 
 import uvloop
 
-from bench import capacity, cpu, echo, interruption, keys, load, meter, monologue, speech, streams
+from bench import (
+    call_setup,
+    capacity,
+    cpu,
+    echo,
+    interruption,
+    keys,
+    load,
+    meter,
+    monologue,
+    soak,
+    speech,
+    streams,
+)
 from bench.figures import Figure, show, store
 from bench.options import Options
 
@@ -29,6 +42,8 @@ SECTIONS: Final[dict[str, Callable[[], Awaitable[list[Figure]]]]] = {
 }
 WITH_OPTIONS: Final[dict[str, Callable[[Options], Awaitable[list[Figure]]]]] = {
     "load": load.measure,
+    "setup": call_setup.measure,
+    "soak": soak.measure,
 }
 USUAL: Final = [*SECTIONS, "load"]
 
@@ -58,13 +73,15 @@ def main() -> int:
         "--calls", type=_numbers, metavar="N[,N…]", help="calls at a time; of `load` the ladder, 1,40,80 …"
     )
     parser.add_argument("--seconds", type=float, metavar="S", help="length of one measurement")
+    parser.add_argument("--minutes", type=float, metavar="M", help="the same in minutes")
     parser.add_argument("--only", type=_words, default=(), metavar="PART[,PART…]", help="of `load`: sip, …")
     given = parser.parse_args()
     names: list[str] = given.sections or USUAL
     for name in names:
         if name not in known:
             parser.error(f"no section {name!r}; there are {', '.join(known)}")
-    options = Options(given.calls, given.seconds, given.only)
+    seconds = given.minutes * 60 if given.minutes is not None else given.seconds
+    options = Options(given.calls, seconds, given.only)
     # uvloop, because a light load is a punctual one.
     figures = uvloop.run(run(names, options))
     show(figures)

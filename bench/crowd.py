@@ -87,8 +87,12 @@ def gathered(all_counts: Sequence[Counts]) -> Heard:
     delays += [math.inf] * never
     return Heard(
         delays,
-        _joined([gaps_ms(np.array(c.arrivals, np.int64), c.since_ns, c.until_ns) for c in all_counts]),
-        _joined([np.diff(np.array(c.ticks, np.int64)) / 1e6 for c in all_counts]),
+        [
+            gap
+            for c in all_counts
+            for gap in gaps_ms(np.array(c.arrivals, np.int64), c.since_ns, c.until_ns).tolist()
+        ],
+        [gap for c in all_counts for gap in (np.diff(np.array(c.ticks, np.int64)) / 1e6).tolist()],
         sum(counts.lost for counts in all_counts),
         sum(map(math.isinf, delays)),
         [hole for counts in all_counts for hole in counts.starved_ms],
@@ -120,10 +124,6 @@ async def listen(lines: Sequence[Counting], seconds: float) -> Heard:
         line.end(now_ns)
     await asyncio.sleep(LAST_ECHO_S)
     return gathered([line.counts() for line in lines])
-
-
-def _joined(parts: Sequence[npt.NDArray[np.float64]]) -> list[float]:
-    return [gap for part in parts for gap in part.tolist()]
 
 
 # ------------------------------------------------------------------- the machine: files and cores

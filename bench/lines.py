@@ -68,7 +68,7 @@ class Line:
         self.pulses = True
         """False: the caller says nothing."""
         self.clock: array[int] | None = None
-        """Of lines that are to tell of the bridge's clock: arrival and RTP timestamp of each 50th packet."""
+        """Of lines that are to tell of the bridge's clock: arrival and RTP timestamp of each 10th packet."""
         self.counting: Counts | None = None
         self._ssrc, self._sequence = random.getrandbits(32), random.getrandbits(16)
         self._timestamp = random.getrandbits(32)
@@ -151,7 +151,7 @@ class Line:
         counts.arrivals.append(at_ns)
         if data.count(SILENCE, 12) < SILENT:
             self._loud.append(Packet(at_ns, 0, 0, data[12:], False, 0, 0))
-        if self.clock is not None and sequence % 50 == 0:
+        if self.clock is not None and sequence % 10 == 0:
             self.clock.append(at_ns)
             self.clock.append(int.from_bytes(data[4:8], "big"))
 

@@ -81,7 +81,7 @@ class StreamLine(asyncio.Protocol):
         self._frames = number * 7
         """Not all begin to speak at once."""
         self._sequence = 2
-        stream = dialect.mark("").partition('"streamSid":"')[2].partition('"')[0]
+        stream = str(dialect.mark("")).partition('"streamSid":"')[2].partition('"')[0]
         self._tail = f'"}},"streamSid":"{stream}"}}'.encode()
         self._out: dict[bytes, int] = {}
         self._played_ns = 0
@@ -285,7 +285,7 @@ class StreamPhone:
         self._numbers += 1
         line = StreamLine(request.encode(), dialect, self._numbers)
         loop = asyncio.get_running_loop()
-        await loop.create_connection(lambda: line, where.hostname, where.port)
+        await loop.create_connection(lambda: line, where.hostname or "", where.port or 80)
         await asyncio.wait_for(line.open, OPEN_S)
         took_ms = (time.monotonic_ns() - began_ns) / 1e6
         self._lines.add(line)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench import trend
@@ -38,6 +38,7 @@ def carrying(clean: int, judged: int = 10**6) -> list[int]:
     return asked
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 300))
 def test_the_knee_is_as_near_as_it_is_looked_for_and_never_beyond(clean: int) -> None:
     *asked, knee = carrying(clean)
@@ -98,6 +99,7 @@ def test_only_parts_that_are_named_are_run_and_all_of_a_kind_of_which_none_is() 
 # -------------------------------------------------------------------------------------------------- trends
 
 
+@settings(max_examples=30)
 @given(st.floats(-5, 5), st.floats(-100, 100), st.integers(3, 40))
 def test_a_straight_line_is_found_again(slope: float, start: float, count: int) -> None:
     line = trend.fit([(float(t), start + slope * t) for t in range(count)])
@@ -120,6 +122,7 @@ def test_a_figure_that_settles_is_judged_without_its_beginning() -> None:
     assert trend.fit(trend.settled(points)).rise == pytest.approx(0, abs=1e-9)
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 0xFFFFFFFF), st.floats(-200, 200))
 def test_a_clocks_drift_is_found_across_the_wrap_of_its_timestamps(first: int, ppm: float) -> None:
     arrivals = [n * 1_000_000_000 for n in range(60)]
@@ -146,6 +149,7 @@ def test_what_never_came_back_is_infinitely_late() -> None:
     assert heard.not_back == 2
 
 
+@settings(max_examples=30)
 @given(st.lists(st.binary(max_size=400), max_size=5), st.integers(1, 50))
 def test_frames_of_a_server_are_read_however_they_are_cut(payloads: list[bytes], size: int) -> None:
     wire = b"".join(
@@ -160,6 +164,7 @@ def test_frames_of_a_server_are_read_however_they_are_cut(payloads: list[bytes],
     assert rest == b""
 
 
+@settings(max_examples=30)
 @given(st.text(max_size=300))
 def test_our_frames_are_read_by_the_bridges_own_reader(text: str) -> None:
     (message,) = FrameReader(10_000, masked=True).feed(frame(text.encode()))
