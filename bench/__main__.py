@@ -19,12 +19,15 @@ from bench import (
     echo,
     interruption,
     keys,
+    kills,
     load,
     meter,
     monologue,
+    overhead,
     soak,
     speech,
     streams,
+    wheel,
 )
 from bench.figures import Figure, show, store
 from bench.options import Options
@@ -43,6 +46,9 @@ SECTIONS: Final[dict[str, Callable[[], Awaitable[list[Figure]]]]] = {
 WITH_OPTIONS: Final[dict[str, Callable[[Options], Awaitable[list[Figure]]]]] = {
     "load": load.measure,
     "setup": call_setup.measure,
+    "kills": kills.measure,
+    "wheel": wheel.measure,
+    "overhead": overhead.measure,
     "soak": soak.measure,
 }
 USUAL: Final = [*SECTIONS, "load"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +33,7 @@ transfer = "sip:elsewhere@127.0.0.1:9"
 match.called = "scripted"
 session.agent = "openai_realtime"
 greeting = ""
+tools.hang_up = { description = "Ends the call.", use = "hangup" }
 keys.3 = { send_text = "lose the connection", as = "caller", answer = true }
 keys.4 = { send_text = "say good-bye", as = "caller", answer = true }
 """,
@@ -60,12 +61,12 @@ reply = { tone_hz = 440, ms = 500, tool = "hang_up" }
 """
 
 
-def write_dialplans(folder: Path) -> Path:
-    """A folder with them all."""
+def write_dialplans(folder: Path, names: Iterable[str] = DIALPLANS) -> Path:
+    """A folder with these."""
     plans = folder / "dialplans"
     plans.mkdir()
-    for name, text in DIALPLANS.items():
-        (plans / f"{name}.toml").write_text(text, "utf-8")
+    for name in names:
+        (plans / f"{name}.toml").write_text(DIALPLANS[name], "utf-8")
     return plans
 
 

@@ -70,17 +70,28 @@ async def echo_agent() -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def child(module: str, *arguments: str) -> AsyncIterator[dict[str, Any]]:
+async def child(
+    module: str, *arguments: str, environ: Mapping[str, str] | None = None
+) -> AsyncIterator[dict[str, Any]]:
     """Run a module that says in one JSON line on stdout that it is ready; gives that line with its `pid`."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", module, *arguments, stdin=PIPE, stdout=PIPE, stderr=asyncio.subprocess.DEVNULL
+        sys.executable,
+        "-m",
+        module,
+        *arguments,
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=environ,
     )
     try:
         assert process.stdout is not None
         line = await asyncio.wait_for(process.stdout.readline(), READY_S)
         if not line:
             raise RuntimeError(f"{module} ended before it was ready")
+        saying = asyncio.create_task(_ignored(process.stdout))
         yield {**json.loads(line), "pid": process.pid}
+        saying.cancel()
     finally:
         if process.returncode is None:
             process.terminate()
@@ -89,6 +100,12 @@ async def child(module: str, *arguments: str) -> AsyncIterator[dict[str, Any]]:
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+async def _ignored(said: asyncio.StreamReader) -> None:
+    """What a child says after its ready line: nobody asks for it, but a full pipe would hold it up."""
+    while await said.read(1 << 16):
+        pass
 
 
 def worker_pid(bridge: Bridge) -> int:
