@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import math
 import sys
 import time
@@ -11,8 +10,28 @@ import traceback
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from bench import capacity, cpu, echo, interruption, keys, meter, monologue, speech, streams, truth
+import uvloop
+
+from bench import (
+    call_setup,
+    capacity,
+    cpu,
+    echo,
+    interruption,
+    keys,
+    kills,
+    load,
+    meter,
+    monologue,
+    overhead,
+    soak,
+    speech,
+    streams,
+    truth,
+    wheel,
+)
 from bench.figures import Figure, show, store
+from bench.options import Options
 
 SECTIONS: Final[dict[str, Callable[[], Awaitable[list[Figure]]]]] = {
     "echo": echo.measure,
@@ -26,16 +45,25 @@ SECTIONS: Final[dict[str, Callable[[], Awaitable[list[Figure]]]]] = {
     "meter": meter.measure,
     "truth": truth.measure,
 }
+WITH_OPTIONS: Final[dict[str, Callable[[Options], Awaitable[list[Figure]]]]] = {
+    "load": load.measure,
+    "setup": call_setup.measure,
+    "kills": kills.measure,
+    "wheel": wheel.measure,
+    "overhead": overhead.measure,
+    "soak": soak.measure,
+}
+USUAL: Final = [*SECTIONS, "load"]
 
 
-async def run(names: list[str]) -> list[Figure]:
+async def run(names: list[str], options: Options) -> list[Figure]:
     """The sections one after the other: they must not disturb each other."""
     figures: list[Figure] = []
     for name in names:
         started = time.monotonic()
         print(f"{name} …", end="", flush=True, file=sys.stderr)
         try:
-            figures += await SECTIONS[name]()
+            figures += await (SECTIONS[name]() if name in SECTIONS else WITH_OPTIONS[name](options))
         except Exception as error:  # noqa: BLE001 - one section that fails must not cost what the others found
             traceback.print_exception(error)
             figures.append(Figure(f"{name}: not measured", math.inf, type(error).__name__, "measured", False))
@@ -45,17 +73,38 @@ async def run(names: list[str]) -> list[Figure]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
-    names: list[str] = parser.parse_args().sections or list(SECTIONS)
+    known = [*SECTIONS, *WITH_OPTIONS]
+    parser.add_argument(
+        "sections", nargs="*", metavar="SECTION", help=f"{', '.join(known)}; by default {', '.join(USUAL)}"
+    )
+    parser.add_argument(
+        "--calls", type=_numbers, metavar="N[,N…]", help="calls at a time; of `load` the ladder, 1,40,80 …"
+    )
+    parser.add_argument("--seconds", type=float, metavar="S", help="length of one measurement")
+    parser.add_argument("--minutes", type=float, metavar="M", help="the same in minutes")
+    parser.add_argument("--only", type=_words, default=(), metavar="PART[,PART…]", help="of `load`: sip, …")
+    given = parser.parse_args()
+    names: list[str] = given.sections or USUAL
     for name in names:
-        if name not in SECTIONS:
-            parser.error(f"no section {name!r}; there are {', '.join(SECTIONS)}")
-    figures = asyncio.run(run(names))
+        if name not in known:
+            parser.error(f"no section {name!r}; there are {', '.join(known)}")
+    seconds = given.minutes * 60 if given.minutes is not None else given.seconds
+    options = Options(given.calls, seconds, given.only)
+    # uvloop, because a light load is a punctual one.
+    figures = uvloop.run(run(names, options))
     show(figures)
     print(f"stored in {store(figures, names)}")
     missed = sum(not figure.ok for figure in figures)
     print(f"{missed} of {sum(bool(figure.target) for figure in figures)} targets missed")
     return 1 if missed else 0
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
 
 
 if __name__ == "__main__":

@@ -70,17 +70,28 @@ async def echo_agent() -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def child(module: str, *arguments: str) -> AsyncIterator[dict[str, Any]]:
+async def child(
+    module: str, *arguments: str, environ: Mapping[str, str] | None = None
+) -> AsyncIterator[dict[str, Any]]:
     """Run a module that says in one JSON line on stdout that it is ready; gives that line with its `pid`."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", module, *arguments, stdin=PIPE, stdout=PIPE, stderr=asyncio.subprocess.DEVNULL
+        sys.executable,
+        "-m",
+        module,
+        *arguments,
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=environ,
     )
     try:
         assert process.stdout is not None
         line = await asyncio.wait_for(process.stdout.readline(), READY_S)
         if not line:
             raise RuntimeError(f"{module} ended before it was ready")
+        saying = asyncio.create_task(_ignored(process.stdout))
         yield {**json.loads(line), "pid": process.pid}
+        saying.cancel()
     finally:
         if process.returncode is None:
             process.terminate()
@@ -89,6 +100,12 @@ async def child(module: str, *arguments: str) -> AsyncIterator[dict[str, Any]]:
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+async def _ignored(said: asyncio.StreamReader) -> None:
+    """What a child says after its ready line: nobody asks for it, but a full pipe would hold it up."""
+    while await said.read(1 << 16):
+        pass
 
 
 def worker_pid(bridge: Bridge) -> int:
@@ -105,7 +122,7 @@ def child_pid(parent: int, module: str) -> int:
     for folder in Path("/proc").glob("[0-9]*"):
         pid = int(folder.name)
         try:
-            parents[pid] = int(_stat(pid)[1])
+            parents[pid] = int(stat_of(pid)[1])
             if (folder / "comm").read_text("utf-8", errors="replace").startswith(name):
                 named.append(pid)
         except OSError:  # it ended meanwhile
@@ -128,7 +145,7 @@ class CpuClock:
 
     @classmethod
     def read(cls, pid: int) -> CpuClock:
-        fields = _stat(pid)
+        fields = stat_of(pid)
         ticks = int(fields[_UTIME_AT]) + int(fields[_STIME_AT])
         waited_ns = int(Path(f"/proc/{pid}/schedstat").read_text("utf-8").split()[1])
         return cls(pid, ticks / _TICKS_A_SECOND, waited_ns / 1e9, time.monotonic_ns())
@@ -148,6 +165,6 @@ class CpuShare:
     waited: float
 
 
-def _stat(pid: int) -> list[str]:
+def stat_of(pid: int) -> list[str]:
     """/proc/PID/stat from the state on (proc(5), field 3)."""
     return Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace").rpartition(") ")[2].split()
