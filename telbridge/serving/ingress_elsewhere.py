@@ -195,7 +195,8 @@ class Elsewhere:
                 if name in self._siblings:
                     self.room.told(name, Load(**message["load"]))
             case "hear":
-                self._hearers[message["topic"]](message["news"])
+                if (hear := self._hearers.get(message["topic"])) is not None:
+                    hear(message["news"])
             case "take":
                 assert fd is not None
                 connection = socket.socket(fileno=fd)
