@@ -64,7 +64,7 @@ TIME: Final[Mapping[str, str]] = {
     "part": "morning (from 5), afternoon (12), evening (18), night (22)",
 }
 OPEN_TABLES: Final[Mapping[str, str]] = {
-    "headers": "SIP headers: headers['X-Name'] or headers.x_name",
+    "headers": "SIP headers, and what a carrier's webhook tells: headers['X-Name'] or headers.x_name",
     "parameters": "parameters of a media stream",
 }
 OWN_TABLES: Final[Mapping[str, str]] = {

@@ -128,19 +128,23 @@ class Ingress:
 
     async def start(self) -> None:
         """Listen. ConfigErrors if a port that was asked for cannot be had; the default port is only tried."""
-        http = self._settings.http
         self._ticking = StreamClock(self._clock, self._log)
         self._audiosocket = self._audiosocket_port(self._ticking)
         try:
             await self._audiosocket.start()
+            await self._listen(self._application(self._ticking))
+            self._elsewhere.open()  # Not before: now connections can be given to us.
             if self._ari_password is not None and self._number == 1:  # Asterisk tells one client alone.
                 self._ari = self._ari_client(self._ticking, self._ari_password)
                 await self._ari.start()
         except ConfigErrors:
             await self.stop()
             raise
+
+    async def _listen(self, application: web.Application) -> None:
+        http = self._settings.http
         runner = web.AppRunner(
-            self._application(self._ticking),
+            application,
             access_log=None,
             keepalive_timeout=IDLE_S,
             shutdown_timeout=STOP_S,
@@ -159,16 +163,13 @@ class Ingress:
         except OSError as error:
             await runner.cleanup()
             if "port" in http.model_fields_set:
-                await self.stop()
                 what = f"cannot listen on {http.host}:{http.port}: {error.strerror}"
                 raise ConfigErrors([ConfigError("settings", "http.port", what, "choose another")]) from None
             self._log.warning("http_off", why=f"port {http.port} is taken", instead="set http.port")
-            self._elsewhere.open()
             return
         self._runner = runner
         self._taker = Taker(server)
         self._elsewhere.on_take("http", self._taker.take)
-        self._elsewhere.open()  # Not before: now connections can be given to us.
         self._log.info("http_listening", **self.describe())
         if not self._settings.twilio.verify_signatures:
             self._log.warning("twilio_signatures_off", danger="anybody may start calls at your cost")
@@ -300,7 +301,7 @@ class Ingress:
             password,
             terms=self._terms(),
             on_leg=self._on_leg,
-            has_room=self._room.has_room,
+            elsewhere=self._elsewhere,
             ticking=ticking,
             clock=self._clock,
             log=self._log,

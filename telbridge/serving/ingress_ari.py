@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 from telbridge.call.events import Ending
@@ -29,9 +29,11 @@ from telbridge.legs.ari.targets import NORMAL_CLEARING
 from telbridge.legs.streams.clock import StreamClock
 from telbridge.legs.streams.door import Terms
 from telbridge.legs.streams.payload import Malformed
+from telbridge.serving.ingress_elsewhere import Elsewhere
 from telbridge.serving.ingress_settings import AriSection
 
 CLOSE_S: Final = 2.0
+_NEWS: Final = "ari"
 
 
 class AriIngress:
@@ -44,13 +46,13 @@ class AriIngress:
         *,
         terms: Terms,
         on_leg: Callable[[Leg], None],
-        has_room: Callable[[], bool],
+        elsewhere: Elsewhere,
         ticking: StreamClock,
         clock: Callable[[], int],
         log: Any,
     ) -> None:
         assert section.url is not None
-        self._section, self._on_leg, self._has_room = section, on_leg, has_room
+        self._section, self._on_leg, self._elsewhere = section, on_leg, elsewhere
         self._ticking, self._clock, self._log = ticking, clock, log
         self._client = AriClient(section.url, section.username, password, section.app, log)
         self._way = self._media_way(section.codec_of_media, terms)
@@ -58,6 +60,11 @@ class AriIngress:
         self._by_channel: dict[str, AriLeg] = {}
         self._strays: set[asyncio.Task[Any]] = set()
         self._listening: asyncio.Task[None] | None = None
+        self._handed_over = False
+        """Another worker has the application now; what it hears of our calls comes from there."""
+        self._held: set[str] = set()
+        """Channels and calls of the worker that had the application before."""
+        elsewhere.on_news(_NEWS, self._hear)
 
     @property
     def live_calls(self) -> int:
@@ -75,6 +82,7 @@ class AriIngress:
             what = f"cannot listen on {self._section.media_host}: {error.strerror}"
             instead = "name an address of this machine that Asterisk reaches"
             raise ConfigErrors([ConfigError("settings", "ari.media_host", what, instead)]) from None
+        self._elsewhere.tell(_NEWS, took=True)
         await self._client.__aenter__()
         listening = self._client.listen(self._on_message, self._on_connected)
         self._listening = asyncio.create_task(listening, name="ari events")
@@ -112,13 +120,28 @@ class AriIngress:
         self._aside(send_on(self._client.ask, self._section.app, self._lives, self._log))
 
     def _lives(self, call_id: str) -> bool:
-        return any(leg.facts.call_id == call_id for leg in self._legs)
+        return call_id in self._held or any(leg.facts.call_id == call_id for leg in self._legs)
+
+    def _hear(self, news: Mapping[str, Any]) -> None:
+        """Of the worker that takes our place, or whose place we took."""
+        if news.get("took"):
+            self._handed_over = True
+            held = [*self._by_channel, *(leg.facts.call_id for leg in self._legs)]
+            self._elsewhere.tell(_NEWS, held=held)
+        self._held.update(news.get("held", ()))
+        if (message := news.get("message")) is not None:
+            self._on_message(message)
 
     def _on_message(self, message: str) -> None:
         try:
             event = parse(message)
         except Malformed as fault:
             self._log.warning("ari_malformed", why=str(fault))
+            return
+        if isinstance(event, Replaced) and self._handed_over:
+            self._log.info("ari_handed_over", calls=len(self._legs))
+            if self._listening is not None:
+                self._listening.cancel()  # To connect again would be to take it back.
             return
         if isinstance(event, Replaced):
             what = "another client listens to this application"
@@ -128,6 +151,9 @@ class AriIngress:
             return
         channel_id = event.channel.id if isinstance(event, Entered) else event.channel_id
         leg = self._by_channel.get(channel_id)
+        if leg is None and channel_id in self._held:
+            self._elsewhere.tell(_NEWS, message=message)
+            return
         if leg is None:
             if isinstance(event, Entered):
                 self._on_stranger(event)
@@ -142,7 +168,7 @@ class AriIngress:
         channel = event.channel
         if channel.id.startswith(PREFIX):  # Of a call that is over.
             self._aside(self._client.ask(hang_up(Purpose.ASIDE, channel.id, NORMAL_CLEARING)))
-        elif self._has_room():
+        elif self._elsewhere.room.has_room():
             self._begin(channel, event.arguments)
         else:
             self._log.warning("ari_no_room", then="the caller goes on in Asterisk's dialplan")

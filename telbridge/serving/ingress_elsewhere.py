@@ -106,7 +106,7 @@ class Elsewhere:
         transport, octets = request.transport, await octets_of(request)
         if octets is None:
             raise WorkerGone("more requests stand behind this one")
-        if transport is None:
+        if transport is None or transport.is_closing():
             return web.Response()
         message = {"do": "take", "kind": "http", "note": note}
         transport.pause_reading()  # What comes from now on is the other worker's.
@@ -115,6 +115,8 @@ class Elsewhere:
             async with asyncio.timeout(PATIENCE_S):
                 while sent is Sent.BUSY:
                     await asyncio.sleep(AGAIN_S)
+                    if transport.is_closing():
+                        return web.Response()
                     sent = self._siblings.send(home, message, octets, _fd(transport))
         except TimeoutError:
             pass
@@ -193,7 +195,8 @@ class Elsewhere:
                 if name in self._siblings:
                     self.room.told(name, Load(**message["load"]))
             case "hear":
-                self._hearers[message["topic"]](message["news"])
+                if (hear := self._hearers.get(message["topic"])) is not None:
+                    hear(message["news"])
             case "take":
                 assert fd is not None
                 connection = socket.socket(fileno=fd)

@@ -78,7 +78,7 @@ class GenericIngress:
                 peer=peer_address,
                 wire_format=started.format,
                 signalling_id=started.call_id,
-                headers=parameters,
+                parameters=parameters,
             )
 
         return await self._door.hold(request, GenericPeer(), admit)

@@ -341,10 +341,10 @@ class Worker:
 
     async def _until_idle(self) -> None:
         """No call, and no stream that was promised to come."""
-        assert self._ingress is not None
-        while not self.idle.is_set() or self._ingress.promised:
-            await self.idle.wait()
+        await self.idle.wait()
+        while self._ingress is not None and self._ingress.promised:
             await self._ingress.promises_kept()
+            await self.idle.wait()
 
     async def _drain(self, hurry: asyncio.Event) -> None:
         idle: asyncio.Task[Any] = asyncio.create_task(self._until_idle())

@@ -279,6 +279,9 @@ class FakeAsterisk:
         self._only(dict(request.query), {"app", "subscribeAll"})
         events = web.WebSocketResponse()
         await events.prepare(request)
+        if self._events is not None:
+            replaced = {"type": "ApplicationReplaced", "application": "telbridge"}
+            await self._events.send_str(json.dumps(replaced))
         self._events = events
         self.connected.set()
         async for _ in events:

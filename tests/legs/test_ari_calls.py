@@ -42,11 +42,19 @@ class Bed:
 
 
 @asynccontextmanager
-async def bridge(port: int, environ: dict[str, str] = ENVIRON, **sections: Any) -> AsyncIterator[Bed]:
+async def bridge(
+    port: int, environ: dict[str, str] = ENVIRON, *, siblings: Path | None = None, **sections: Any
+) -> AsyncIterator[Bed]:
     ari = {"url": f"http://127.0.0.1:{port}", **sections.pop("ari", {})}
     settings = Settings.model_validate({"http": {"port": free_port()}, "ari": ari, **sections})
     sides: list[Side] = []
-    ingress = Ingress(settings, lambda leg: sides.append(Side(leg)), structlog.get_logger(), environ=environ)
+    ingress = Ingress(
+        settings,
+        lambda leg: sides.append(Side(leg)),
+        structlog.get_logger(),
+        environ=environ,
+        siblings=siblings,
+    )
     await ingress.start()
     try:
         yield Bed(ingress, sides)
@@ -243,6 +251,32 @@ async def test_callers_whom_a_dead_telbridge_left_behind_go_on_and_those_of_othe
             await until(lambda: "telbridge-died" not in asterisk.bridges)
         went = {channel.id for channel in asterisk.channels.values() if channel.went}
         assert (went, len(asterisk.bridges), asterisk.complaints) == ({"17.1"}, 3, [])
+
+
+async def test_who_takes_the_application_over_passes_on_what_it_hears_of_calls_before(
+    tmp_path: Path,
+) -> None:
+    """As when a newer version of us takes the place of an old one, which keeps its calls."""
+    port = free_port()
+    async with fake_asterisk(port) as asterisk, bridge(port, siblings=tmp_path) as old:
+        caller = await asterisk.call()
+        side = await old.side()
+        before = asterisk._events
+        async with bridge(port, siblings=tmp_path) as new:
+            await until(lambda: asterisk._events is not before)
+            await until(lambda: bool(new.ingress._ari and new.ingress._ari._held))
+            old.ingress.drain()
+            await asterisk.tell("ChannelDtmfReceived", caller, digit="5", duration_ms=120)
+            await until(lambda: side.call._dtmf_count == 1)
+            fresh = await asterisk.call("17.2")
+            await new.side()
+            await asterisk.hang_up(caller)
+            assert (await side.summary()).ending is Ending.CALLER_HUNG_UP
+            assert asterisk.bridges, "the new call was torn"
+            await asterisk.hang_up(fresh)
+            assert (await new.sides[0].summary()).ending is Ending.CALLER_HUNG_UP
+        await left_clean(asterisk)
+        assert asterisk.complaints == []
 
 
 async def test_an_asterisk_that_comes_later_is_waited_for() -> None:

@@ -197,6 +197,21 @@ async def test_twilio_tells_the_end_of_a_call_by_its_status_too() -> None:
     assert (summary.ending, summary.detail) == (Ending.CALLER_HUNG_UP, "call status completed")
 
 
+async def test_the_parameters_of_a_generic_stream_are_those_of_its_dialplan() -> None:
+    start = {
+        "type": "start",
+        "format": {"encoding": "pcmu", "rate_hz": 8000},
+        "from": "+15005550009",
+        "parameters": {"queue": "support", "tier": 2},
+    }
+    async with stream_bed() as bed, aiohttp.ClientSession() as http, http.ws_connect(bed.generic) as socket:
+        await socket.send_json(start)
+        await until(lambda: bool(bed.sides))
+        facts = bed.sides[0].leg.facts
+        assert (facts.caller, facts.called) == ("+15005550009", "")
+        assert (facts.parameters, facts.headers) == ({"queue": "support", "tier": "2"}, {})
+
+
 async def test_the_facts_of_the_webhook_are_the_facts_of_the_call() -> None:
     async with stream_bed() as bed:
         call = await bed.phone.call(bed.twilio, caller="+15005550009", called='<&"Ü>')
