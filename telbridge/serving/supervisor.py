@@ -60,7 +60,6 @@ class Supervisor:
         """The embedded agent runs; the dialplans may want it, too."""
         self._agent_port = settings.local_agent.port
         self._agent_ready = asyncio.Event()
-        self._agent = Child(self._nursery, self._agent_job, on_ready=lambda _: self._tell_agent_level())
         self._figures = Figures()
         self._calls = Calls(settings.records, settings.recording)
         self._workers = Workers(
@@ -72,6 +71,7 @@ class Supervisor:
             on_death=self._on_worker_death,
             environ=self._figures.environ,
         )
+        self._agent = Child(self._nursery, self._agent_job, on_ready=lambda _: self._tell_agent_level())
         self._ticket_key = secrets.token_bytes(32)
         phone = PhonePage(settings, TicketOffice(self._ticket_key), self._line)
         pages = [self._figures.page(self._own_figures), *self._calls.pages(), *phone.routes()]
