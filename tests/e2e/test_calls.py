@@ -50,7 +50,7 @@ async def test_what_the_agent_gets_and_gives_is_the_callers_own_codes(
     """Echo brain: RTP → session → RTP. G.711 comes back code for code, so nothing was resampled."""
     async with serving(pjsua2, tmp_path, ECHO) as bridge, Softphone("127.0.0.1") as phone:
         call = await phone.call(bridge.uri, codecs=[law])
-        await call.wait_answered(10)
+        await call.wait_answered(30)
         await call.play(bytes(8000) + noise(1.0) + bytes(8000))
         await call.hang_up()
         (record,) = await bridge.records(1)
@@ -71,7 +71,7 @@ async def test_a_reply_in_one_burst_is_played_whole_and_without_a_gap(pjsua2: st
     )
     async with serving(pjsua2, tmp_path, settings) as bridge, Softphone("127.0.0.1") as phone:
         call = await phone.call(bridge.uri)
-        await call.wait_answered(10)
+        await call.wait_answered(30)
         await asyncio.sleep(7)  # it lasts six seconds: nothing but time passes here
         await call.hang_up()
         (record,) = await bridge.records(1)
@@ -107,7 +107,7 @@ async def test_ten_interruptions_in_a_row_leave_no_old_audio_and_tell_what_was_h
     settings = scripted(tmp_path, INTERRUPTED, call={"greeting": '""'})
     async with serving(pjsua2, tmp_path, settings) as bridge, Softphone("127.0.0.1") as phone:
         call = await phone.call(bridge.uri)
-        await call.wait_answered(10)
+        await call.wait_answered(30)
         for key in range(10):
             await call.dtmf(str(key))
             await call.play(bytes(8000) + noise(0.2) + bytes(9600))
@@ -138,10 +138,10 @@ async def test_one_more_call_than_there_is_room_for_is_refused_and_the_others_go
     async with serving(pjsua2, tmp_path, settings) as bridge, Softphone("127.0.0.1") as phone:
         calls = [await phone.call(bridge.uri) for _ in range(4)]
         for call in calls:
-            await call.wait_answered(10)
+            await call.wait_answered(30)
         fifth = await phone.call(bridge.uri)
         with pytest.raises(CallFailed) as refused:
-            await fifth.wait_answered(10)
+            await fifth.wait_answered(30)
         assert refused.value.ended.code in (486, 503)
         for call in calls:
             await call.play(noise(0.5) + bytes(8000))
@@ -149,7 +149,7 @@ async def test_one_more_call_than_there_is_room_for_is_refused_and_the_others_go
         assert all(hears_the_echo(call) for call in calls)
         assert bridge.logged("sip_call_refused") or bridge.logged("sip_call_rejected"), bridge.log
         after = await phone.call(bridge.uri)
-        await after.wait_answered(10)
+        await after.wait_answered(30)
 
 
 async def test_the_log_of_a_call_holds_no_number_no_word_and_no_key(any_pjsua2: str, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ async def test_the_log_of_a_call_holds_no_number_no_word_and_no_key(any_pjsua2: 
         Softphone("127.0.0.1", user="15551234567") as phone,
     ):
         call = await phone.call(bridge.uri.replace("agent@", "15557654321@"))
-        await call.wait_answered(10)
+        await call.wait_answered(30)
         await call.dtmf("5")
         await call.hang_up()
         (record,) = await bridge.records(1)
@@ -181,15 +181,15 @@ async def test_a_draining_server_refuses_new_calls_and_ends_old_ones_at_the_dead
     settings = {**ECHO, "serve": {"drain_s": 1.5}}
     async with serving(any_pjsua2, tmp_path, settings) as bridge, Softphone("127.0.0.1") as phone:
         call = await phone.call(bridge.uri)
-        await call.wait_answered(10)
+        await call.wait_answered(30)
         bridge.process.terminate()
         await bridge.until_logged("worker_draining")
         late = await phone.call(bridge.uri)
         with pytest.raises(CallFailed) as refused:
-            await late.wait_answered(10)
+            await late.wait_answered(30)
         assert (refused.value.ended.code, refused.value.ended.retry_after_s is not None) == (503, True)
-        await call.wait_ended(15)
-        assert await asyncio.wait_for(bridge.process.wait(), 15) == 0
+        await call.wait_ended(30)
+        assert await asyncio.wait_for(bridge.process.wait(), 30) == 0
         (record,) = await bridge.records(1)
     assert record["ending"] == "drained"
 
@@ -199,7 +199,7 @@ async def test_when_the_agent_process_dies_the_call_goes_on_with_the_next_one(
 ) -> None:
     async with serving(any_pjsua2, tmp_path, ECHO) as bridge, Softphone("127.0.0.1") as phone:
         call = await phone.call(bridge.uri)
-        await call.wait_answered(10)
+        await call.wait_answered(30)
         _kill_child(bridge, "telbridge.agent")
         await bridge.until_logged("session_back")
         assert bridge.logged("child_restarted", child="agent")
@@ -228,7 +228,7 @@ async def test_a_worker_that_dies_is_replaced_even_while_the_dialplans_are_broke
         await bridge.until_logged("child_restarted", child="worker")
         assert bridge.logged("dialplans_kept")
         call = await phone.call(bridge.uri)
-        await call.wait_answered(10)
+        await call.wait_answered(30)
         await call.hang_up()
         (record,) = await bridge.records(1)
     assert record["tags"] == ["good"]
@@ -239,12 +239,12 @@ async def test_a_worker_that_dies_is_replaced_and_what_it_counted_stays(
 ) -> None:
     async with serving(any_pjsua2, tmp_path, ECHO) as bridge, Softphone("127.0.0.1") as phone:
         lost = await phone.call(bridge.uri)
-        await lost.wait_answered(10)
+        await lost.wait_answered(30)
         await bridge.until_logged("answered")
         _kill_child(bridge, "telbridge.serving.worker")
         await bridge.until_logged("child_restarted", child="worker")
         call = await phone.call(bridge.uri)
-        await call.wait_answered(10)
+        await call.wait_answered(30)
         await bridge.until_logged("answered", count=2)
         page = await scraped(bridge.admin)
     assert page.value("child_restarts_total", process="worker") == 1
@@ -265,7 +265,7 @@ def _kill_child(bridge: Bridge, module: str) -> None:
 async def test_a_call_that_its_worker_took_with_it_leaves_a_record(any_pjsua2: str, tmp_path: Path) -> None:
     async with serving(any_pjsua2, tmp_path, ECHO) as bridge, Softphone("127.0.0.1") as phone:
         call = await phone.call(bridge.uri)
-        await call.wait_answered(10)
+        await call.wait_answered(30)
         (arrived,) = await bridge.until_logged("call_arrived")
         _kill_child(bridge, "telbridge.serving.worker")
         await bridge.until_logged("call_lost")

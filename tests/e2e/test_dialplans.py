@@ -102,7 +102,7 @@ async def test_a_key_changes_the_running_session(provider: str, any_pjsua2: str,
         settings = {"dialplans": {"folder": str(plan)}, "call": {"agent": provider}, provider: section}
         async with serving(any_pjsua2, tmp_path, settings) as bridge, Softphone("127.0.0.1") as phone:
             call = await phone.call(bridge.uri)
-            await call.wait_answered(10)
+            await call.wait_answered(30)
             await call.play(bytes(8000))
             for key, said in (("1", prompt), ("2", turns), ("3", tools)):
                 if said is not None:
@@ -132,7 +132,7 @@ async def test_a_new_version_is_for_new_calls_and_live_ones_hear_nothing(
     async with serving(any_pjsua2, tmp_path, settings) as bridge, Softphone("127.0.0.1") as phone:
         calls = [await phone.call(bridge.uri) for _ in range(4)]
         for call in calls:
-            await call.wait_answered(10)
+            await call.wait_answered(30)
         playing = [asyncio.ensure_future(call.play(bytes(64000))) for call in calls]
         plan.write_text('greeting = "One."\nkeys.1 = { tell = "what?" }\n')
         (mistake,) = await bridge.until_logged("dialplan_mistake")
@@ -143,7 +143,7 @@ async def test_a_new_version_is_for_new_calls_and_live_ones_hear_nothing(
         await calls[0].hang_up()
         await bridge.records(1)  # The library may be one that takes four calls and no more.
         late = await phone.call(bridge.uri)
-        await late.wait_answered(10)
+        await late.wait_answered(30)
         for call in (*calls[1:], late):
             await call.hang_up()
         records = await bridge.records(5)

@@ -46,7 +46,7 @@ async def test_a_call_is_seen_on_the_page(any_pjsua2: str, tmp_path: Path) -> No
     settings = scripted(tmp_path, SCRIPT, dialplans={"folder": str(plans)})
     async with serving(any_pjsua2, tmp_path, settings) as bridge, Softphone("127.0.0.1") as phone:
         call = await phone.call(bridge.uri, from_user="+49301234567")
-        await call.wait_answered(10)
+        await call.wait_answered(30)
         await call.dtmf("5")
         await call.play(bytes(16_000) + noise(0.6) + bytes(16_000))
         during = await scraped(bridge.admin)

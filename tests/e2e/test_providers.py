@@ -96,11 +96,11 @@ async def test_the_same_conversation(provider: str, any_pjsua2: str, tmp_path: P
         Softphone("127.0.0.1") as phone,
     ):
         call = await phone.call(bridge.uri)
-        await call.wait_answered(10)
+        await call.wait_answered(30)
         await call.play(bytes(16000) + noise(0.4) + bytes(40000))
         await bridge.until_logged("barge_in")
         await call.dtmf("5")
-        await call.wait_ended(15)
+        await call.wait_ended(30)
         (record,) = await bridge.records(1)
     order = [hz for hz, _ in groupby(tones_hz(heard(call)))]
     assert order == [GREETING_HZ, ANSWER_HZ, GOODBYE_HZ], record
@@ -131,7 +131,7 @@ async def test_a_lost_connection_is_got_back(provider: str, any_pjsua2: str, tmp
         Softphone("127.0.0.1") as phone,
     ):
         call = await phone.call(bridge.uri)
-        await call.wait_answered(10)
+        await call.wait_answered(30)
         await call.play(bytes(16000))
         await call.dtmf("1")
         (back,) = await bridge.until_logged("session_back")

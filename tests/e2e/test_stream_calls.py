@@ -77,7 +77,7 @@ async def test_a_whole_conversation(kind: str, provider: str, any_pjsua2: str, t
         await call.play(bytes(16000) + noise(0.4) + bytes(40000))
         await bridge.until_logged("barge_in")
         await call.dtmf("5")
-        ended = await asyncio.wait_for(call.wait_ended(), 15)
+        ended = await asyncio.wait_for(call.wait_ended(), 30)
         (record,) = await bridge.records(1)
     order = [hz for hz, _ in groupby(tones_hz(heard(call)))]
     assert order == [GREETING_HZ, ANSWER_HZ, GOODBYE_HZ], record
@@ -106,7 +106,7 @@ async def test_an_agent_that_cannot_be_reached_is_apologised_for(any_pjsua2: str
     }
     async with serving(any_pjsua2, tmp_path, settings) as bridge, phone() as one:
         call = await one.call(bridge.twilio)
-        ended = await asyncio.wait_for(call.wait_ended(), 15)
+        ended = await asyncio.wait_for(call.wait_ended(), 30)
         (record,) = await bridge.records(1)
     assert record["ending"] == "agent_unreachable"
     assert ended.by == "peer"
@@ -123,8 +123,8 @@ async def test_a_draining_server_takes_no_streams_and_ends_the_last_at_the_deadl
         await bridge.until_logged("worker_draining")
         with pytest.raises(Refusal, match="503"):
             await one.call(bridge.twilio)
-        await asyncio.wait_for(call.wait_ended(), 15)
-        assert await asyncio.wait_for(bridge.process.wait(), 15) == 0
+        await asyncio.wait_for(call.wait_ended(), 30)
+        assert await asyncio.wait_for(bridge.process.wait(), 30) == 0
         (record,) = await bridge.records(1)
     assert record["ending"] == "drained"
 
@@ -226,12 +226,12 @@ async def test_a_caller_whom_nobody_takes_comes_back_to_the_same_agent(
         await call.dtmf("0")
         line = one.line(call)
         assert line is not None
-        again = await asyncio.wait_for(line.stream(2), 15)
+        again = await asyncio.wait_for(line.stream(2), 30)
         assert again is not None
         await again.play(bytes(16 * 1000))
         await again.dtmf("0")
         (record,) = await bridge.records(1)
-        await asyncio.wait_for(line.wait_over(), 15)
+        await asyncio.wait_for(line.wait_over(), 30)
     assert tones_hz(heard(again)).count(ANSWER_HZ) * 50 >= 550, "the agent was not heard again"
     assert record["ending"] == "transferred"
     assert record["tags"] == ["failed 486"]

@@ -27,7 +27,7 @@ class WireLog:
         self._more = asyncio.Condition()
 
     async def until_said(
-        self, wanted: Callable[[dict[str, Any]], bool], within_s: float = 10.0
+        self, wanted: Callable[[dict[str, Any]], bool], within_s: float = 30.0
     ) -> tuple[int, dict[str, Any]]:
         """The first message that is wanted. TimeoutError with what was said instead."""
 

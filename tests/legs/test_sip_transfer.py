@@ -24,7 +24,7 @@ async def talking(bridge: Bridge) -> AsyncIterator[tuple[CallHandle, str]]:
     bridge.mark()
     async with Softphone(HOST) as phone:
         call = await phone.call(f"sip:echo@{HOST}:{bridge.port}")
-        await call.wait_answered(10)
+        await call.wait_answered(30)
         yield call, (await event(bridge, "LegAnswered"))["call"]
 
 
@@ -71,7 +71,7 @@ async def test_a_transfer_rings_is_answered_and_ends_the_leg(
         assert await is_echoed(call), "the caller must hear us while it rings"
         call.notify_referrer(*RINGING)
         call.notify_referrer(*OK)
-        assert (await call.wait_ended(5)).by is EndedBy.PEER
+        assert (await call.wait_ended(30)).by is EndedBy.PEER
         ended = await event(bridge, "LegEnded", call=call_id)
     assert ended["ending"] == "transferred"
     assert names(bridge) == ["LegAnswered", "TransferRinging", "TransferAnswered", "LegEnded"]
@@ -192,7 +192,7 @@ async def test_we_may_hang_up_while_it_rings(bridge: Bridge) -> None:
         await transfer(bridge, call_id, "200", timeout_s=0.3)
         await call.expect(Referred)
         await asyncio.to_thread(bridge.do, "hang_up", call=call_id)
-        await call.wait_ended(5)
+        await call.wait_ended(30)
         await event(bridge, "LegEnded", call=call_id, ending="agent_hung_up")
         await asyncio.sleep(0.4)  # the time-out of the transfer would come now
     assert names(bridge)[-1] == "LegEnded" and "TransferFailed" not in names(bridge)

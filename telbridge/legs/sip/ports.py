@@ -204,7 +204,7 @@ def _media_port_class(pj: Any) -> Any:
             self.createPort("telbridge", layout)
 
         def begin(self) -> None:
-            """Another stream, of another call perhaps: a tick that runs now may still bring the last one's."""
+            """Another stream, of another call perhaps: a tick that runs may still bring the last one's."""
             self._begins = True
             self.heard.clear()
             self.to_say.clear()
