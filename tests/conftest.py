@@ -7,8 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from telbridge.legs.sip.library import built_folder
+
+# How long an example takes tells of the machine, and of who else is on it.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 SOUNDS = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
 

@@ -152,7 +152,7 @@ class CallHandle:
                 await self._next_news()
         return self.ended
 
-    async def expect(self, kind: type[E], timeout_s: float = 5.0) -> E:
+    async def expect(self, kind: type[E], timeout_s: float = 20.0) -> E:
         """The first event of this class not yet taken by `expect`. TimeoutError if none comes, CallFailed if
         the call ends without one."""
         async with asyncio.timeout(timeout_s):

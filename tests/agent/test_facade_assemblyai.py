@@ -807,12 +807,12 @@ async def until(socket: aiohttp.ClientWebSocketResponse, kind: str) -> list[Json
     """All messages up to the first of a kind, each judged."""
     messages: list[Json] = []
     while not messages or messages[-1]["type"] != kind:
-        messages.append(judged(await asyncio.wait_for(socket.receive_str(), 5)))
+        messages.append(judged(await asyncio.wait_for(socket.receive_str(), 30)))
     return messages
 
 
 async def closing_code(socket: aiohttp.ClientWebSocketResponse) -> int | None:
-    message = await asyncio.wait_for(socket.receive(), 5)
+    message = await asyncio.wait_for(socket.receive(), 30)
     assert message.type is aiohttp.WSMsgType.CLOSE, message
     return int(message.data)
 

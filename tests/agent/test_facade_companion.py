@@ -690,12 +690,12 @@ async def until(socket: aiohttp.ClientWebSocketResponse, kind: str) -> list[tupl
     """All events up to the first of a kind, each judged."""
     messages: list[tuple[str, Json]] = []
     while not messages or short(*messages[-1]) != kind:
-        messages.append(judged(await asyncio.wait_for(socket.receive_str(), 5)))
+        messages.append(judged(await asyncio.wait_for(socket.receive_str(), 30)))
     return messages
 
 
 async def closing(socket: aiohttp.ClientWebSocketResponse) -> tuple[int, str]:
-    message = await asyncio.wait_for(socket.receive(), 5)
+    message = await asyncio.wait_for(socket.receive(), 30)
     assert message.type is aiohttp.WSMsgType.CLOSE, message
     return int(message.data), str(message.extra)
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 SCENARIOS = Path(__file__).parent / "scenarios"
-START_S = 5
+START_S = 30
 
 
 def free_port(kind=socket.SOCK_DGRAM):

@@ -19,7 +19,7 @@ async def test_both_hear_each_other(baresip, sound, transport, codecs, format):
     callee = await baresip(codecs)
     async with Softphone() as phone:
         call = await phone.call(callee.uri(transport))
-        await call.wait_answered(5)
+        await call.wait_answered(30)
         await callee.event("CALL_ESTABLISHED")
         await call.dtmf("7")
         assert (await callee.event("CALL_DTMF_START"))["param"] == "7"
@@ -42,7 +42,7 @@ async def test_hold_goes_both_ways(baresip, transport):
     callee = await baresip()
     async with Softphone() as phone:
         call = await phone.call(callee.uri(transport))
-        await call.wait_answered(5)
+        await call.wait_answered(30)
         await callee.event("CALL_ESTABLISHED")
         await callee.command("hold")
         await call.expect(OfferReceived)
@@ -59,4 +59,4 @@ async def test_hold_goes_both_ways(baresip, transport):
         await call.play(bytes(3200))
         assert {one.payload_type for one in call.received[-3:]} == {8}
         await callee.command("hangup")
-        assert (await call.wait_ended(5)).by is EndedBy.PEER
+        assert (await call.wait_ended(30)).by is EndedBy.PEER

@@ -34,7 +34,7 @@ async def test_what_is_said_comes_back_octet_for_octet(sipp, sound, transport):
     callee = await sipp("echo", transport)
     async with Softphone() as phone:
         call = await phone.call(callee.uri)
-        await call.wait_answered(5)
+        await call.wait_answered(30)
         played = await call.play(sound.tone(1000, 0.4).tobytes())
         await call.dtmf("1#", duration_ms=60, gap_ms=40)
         ended = await call.hang_up()
@@ -53,7 +53,7 @@ async def test_the_stream_never_stops_and_keeps_its_pace(sipp, sound):
     callee = await sipp("echo")
     async with Softphone() as phone:
         call = await phone.call(callee.uri)
-        await call.wait_answered(5)
+        await call.wait_answered(30)
         call.play(sound.tone(duration_s=0.1).tobytes())
         await call.play(bytes(8000))
         await call.hang_up()
@@ -67,7 +67,7 @@ async def test_a_peer_that_only_has_alaw_gets_alaw(sipp):
     callee = await sipp("echo_alaw")
     async with Softphone() as phone:
         call = await phone.call(callee.uri, codecs=(PCMU_8K, PCMA_8K))
-        await call.wait_answered(5)
+        await call.wait_answered(30)
         await call.play(bytes(3200))
         assert call.codec == PCMA_8K
         with pytest.raises(ValueError, match="telephone-event"):
@@ -82,7 +82,7 @@ async def test_a_refusal_tells_status_and_retry_after(sipp):
     async with Softphone() as phone:
         call = await phone.call(callee.uri)
         with pytest.raises(CallFailed, match=r"503 Draining.*Retry-After 7 s") as refused:
-            await call.wait_answered(5)
+            await call.wait_answered(30)
         assert refused.value.ended.retry_after_s == 7
         assert await callee.passed()
 
@@ -102,7 +102,7 @@ async def test_the_route_set_is_followed(sipp):
     callee = await sipp("record_route")
     async with Softphone() as phone:
         call = await phone.call(callee.uri)
-        await call.wait_answered(5)
+        await call.wait_answered(30)
         await call.hang_up()
     assert await callee.passed()
 
@@ -112,7 +112,7 @@ async def test_we_hold_resume_move_and_change_the_codec(sipp, transport):
     callee = await sipp("reinvited", transport)
     async with Softphone() as phone:
         call = await phone.call(callee.uri)
-        await call.wait_answered(5)
+        await call.wait_answered(30)
         assert (await call.hold()).code == 200
         held = len(call.sent)
         await asyncio.sleep(0.1)  # nothing to wait for: that nothing happens is the point
@@ -148,7 +148,7 @@ async def test_many_calls_share_one_clock(sipp):
     callee = await sipp("echo", calls=20)
     async with Softphone(keep_packets=False) as phone:
         calls = [await phone.call(callee.uri) for _ in range(20)]
-        await asyncio.gather(*(call.wait_answered(5) for call in calls))
+        await asyncio.gather(*(call.wait_answered(30) for call in calls))
         await asyncio.gather(*(call.play(bytes(16_000)) for call in calls))
         await asyncio.gather(*(call.hang_up() for call in calls))
     assert [call.received for call in calls] == [[]] * 20
@@ -160,7 +160,7 @@ async def test_a_softphone_that_closes_hangs_up(sipp):
     callee = await sipp("echo")
     async with Softphone() as phone:
         call = await phone.call(callee.uri)
-        await call.wait_answered(5)
+        await call.wait_answered(30)
     assert await callee.passed()
     assert call.ended is not None
 
@@ -169,7 +169,7 @@ async def test_a_caller_may_vanish_and_waiting_ends_with_the_call(sipp):
     callee = await sipp("echo")
     async with Softphone() as phone:
         call = await phone.call(callee.uri)
-        await call.wait_answered(5)
+        await call.wait_answered(30)
         waiting = asyncio.create_task(call.expect(Referred))
         playing = call.play(bytes(16_000))
         await asyncio.sleep(0)
@@ -185,7 +185,7 @@ async def test_nobody_at_the_port_is_told_at_once():
     async with Softphone() as phone:
         call = await phone.call("sip:echo@127.0.0.1:9")
         with pytest.raises(CallFailed, match=r"503.*network"):
-            await call.wait_answered(2)
+            await call.wait_answered(30)
         with pytest.raises(OSError):
             await phone.call("sip:echo@127.0.0.1:9;transport=tcp")
         with pytest.raises(ValueError, match="no SIP URI"):
@@ -196,9 +196,9 @@ async def test_a_connection_that_breaks_ends_the_call(sipp):
     callee = await sipp("echo", "tcp")
     async with Softphone() as phone:
         call = await phone.call(callee.uri)
-        await call.wait_answered(5)
+        await call.wait_answered(30)
         callee.process.kill()
-        assert (await call.wait_ended(5)).by is EndedBy.NETWORK
+        assert (await call.wait_ended(30)).by is EndedBy.NETWORK
 
 
 async def test_a_whole_call_is_reported_and_recorded(sipp, sound, tmp_path):

@@ -48,7 +48,7 @@ class Box(asyncio.DatagramProtocol):
         self.transport.sendto(data, (HOST, port))
 
     async def next(self) -> bytes:
-        return await asyncio.wait_for(self.got.get(), 10)
+        return await asyncio.wait_for(self.got.get(), 30)
 
 
 def free_port() -> int:
@@ -113,10 +113,10 @@ async def test_a_call_by_tcp_comes_back_on_its_connection_in_pieces_or_not(bed: 
     reader, writer, port = await tcp(bed)
     request = bed.phone("tcp", port).request("INVITE")
     writer.write(b"\r\n\r\n" + request[:50])
-    assert await asyncio.wait_for(reader.readexactly(2), 10) == b"\r\n"
+    assert await asyncio.wait_for(reader.readexactly(2), 30) == b"\r\n"
     writer.write(request[50:])
     bed.worker.send(answer(await bed.worker.next(), 180), bed.inner_port)
-    assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).startswith(b"SIP/2.0 180")
+    assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)).startswith(b"SIP/2.0 180")
     writer.close()
 
 
@@ -137,7 +137,7 @@ async def test_an_answer_whose_connection_is_gone_takes_a_new_one(bed: Bed) -> N
     await reader.read()
     await asyncio.sleep(0.05)  # until the dispatcher's side has seen it, too
     bed.worker.send(answer(got, 200), bed.inner_port)
-    assert (await asyncio.wait_for(came.get(), 10)).startswith(b"SIP/2.0 200")
+    assert (await asyncio.wait_for(came.get(), 30)).startswith(b"SIP/2.0 200")
     listener.close()
 
 
@@ -155,7 +155,7 @@ async def test_a_peer_that_is_named_is_found(bed: Bed) -> None:
 async def test_a_stream_of_something_else_is_cut_off(bed: Bed) -> None:
     reader, writer, _ = await tcp(bed)
     writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-    assert await asyncio.wait_for(reader.read(), 10) == b""
+    assert await asyncio.wait_for(reader.read(), 30) == b""
     assert bed.shell.cut_off == 1
     writer.close()
 
@@ -164,7 +164,7 @@ async def test_strangers_get_no_answer_and_no_connection() -> None:
     bed = await Bed().open(permits=lambda host: False)
     bed.peer.send(bed.phone().request("OPTIONS"), bed.port)
     reader, writer, _ = await tcp(bed)
-    assert await asyncio.wait_for(reader.read(), 10) == b""
+    assert await asyncio.wait_for(reader.read(), 30) == b""
     assert bed.peer.got.empty() and bed.worker.got.empty()
     writer.close()
     bed.close()
@@ -205,7 +205,7 @@ class Process:
     async def __aexit__(self, *exc: object) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
-        await asyncio.wait_for(self.process.wait(), 10)
+        await asyncio.wait_for(self.process.wait(), 30)
 
     def tell(self, order: dict[str, Any]) -> None:
         assert self.process.stdin is not None

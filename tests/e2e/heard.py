@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
 from telbridge.caller.handle import CallHandle
 from telbridge.caller.timeline import by_timestamp
+from tests.e2e.bridge import PATIENCE_S
 
 RATE_HZ = 8_000
 LOUD = 300
@@ -18,6 +22,18 @@ Samples = npt.NDArray[np.int16]
 def heard(call: CallHandle) -> Samples:
     """All audio that came, gaps in the RTP timestamps as silence."""
     return np.frombuffer(by_timestamp(call.received).pcm, "<i2")
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until it is so by what was heard: packets tell nobody that they come."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
+async def until_heard(call: CallHandle, hz: int, ms: int = 50) -> None:
+    """Wait until so much of that tone has come."""
+    await until(lambda: tones_hz(heard(call)).count(hz) * 50 >= ms)
 
 
 def loud_ms(samples: Samples) -> float:

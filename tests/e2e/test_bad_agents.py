@@ -58,7 +58,7 @@ class Misbehaving:
     async def call(self) -> CallHandle:
         self._calls += 1
         call = await self.phone.call(self.bridge.uri)
-        await call.wait_answered(10)
+        await call.wait_answered(30)
         return call
 
     async def record(self) -> dict[str, Any]:
@@ -94,7 +94,7 @@ async def test_the_caller_hears_an_apology_whatever_the_agent_does_and_the_serve
             with subtests.test(case):
                 async with bed.agent(script):
                     call = await bed.call()
-                    await call.wait_ended(10)
+                    await call.wait_ended(30)
                 record = await bed.record()
                 assert record["ending"] == ending, record
                 assert contains(heard(call), words) > 0.9, "no apology was heard"
@@ -113,7 +113,7 @@ async def test_an_agent_that_takes_the_connection_and_never_says_a_word_is_repla
     async with misbehaving(any_pjsua2, tmp_path) as (bed, words):
         with socket.create_server(("127.0.0.1", bed.agent_port)):
             call = await bed.call()
-            await call.wait_ended(10)
+            await call.wait_ended(30)
         assert contains(heard(call), words) > 0.9
         assert (await bed.record())["ending"] == "agent_unreachable"
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import pytest_asyncio
 
 from telbridge.agent.server import serve
 from telbridge.agent.settings import AgentSettings
 from telbridge.caller.softphone import Softphone
 from telbridge.sessions.providers import PROVIDERS
 from tests.e2e.bridge import free_port, serving
-from tests.e2e.heard import heard, tones_hz
-from tests.e2e.test_providers import SECTIONS
+from tests.e2e.heard import heard, tones_hz, until_heard
+from tests.e2e.switchboard import Switchboard, switchboard
 from tests.e2e.wire_log import wire_log
 
 Said = Callable[[dict[str, Any]], bool]
@@ -27,12 +28,10 @@ reply = { tone_hz = 440, ms = 300, words = "Welcome." }
 """
 DIALPLAN = """
 greeting = "Welcome."
-session.agent = "{provider}"
 session.instructions = "Be brief."
-keys.1 = {{ update.instructions = "Take an order." }}
-keys.2 = {{ update.turn_detection.silence_ms = 900 }}
-on.update_refused = {{ tag = "refused: {{{{ error }}}}" }}
-{tools}
+keys.1 = { update.instructions = "Take an order." }
+keys.2 = { update.turn_detection.silence_ms = 900 }
+on.update_refused = { tag = "refused: {{ error }}" }
 """
 TOOLS = """
 session.tools = []
@@ -87,36 +86,41 @@ UPDATES: Final[Mapping[str, tuple[Said, Said, Said | None]]] = {
 }
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def line(any_pjsua2: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Switchboard]:
+    """One server for all of them."""
+    plans = {provider: DIALPLAN + (TOOLS if tools else "") for provider, (*_, tools) in UPDATES.items()}
+    async with switchboard(any_pjsua2, tmp_path_factory.mktemp("line"), plans) as one:
+        yield one
+
+
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("provider", PROVIDERS)
-async def test_a_key_changes_the_running_session(provider: str, any_pjsua2: str, tmp_path: Path) -> None:
+async def test_a_key_changes_the_running_session(provider: str, line: Switchboard, tmp_path: Path) -> None:
     prompt, turns, tools = UPDATES[provider]
-    script, plan = tmp_path / "script.toml", tmp_path / "line.toml"
+    script = tmp_path / "script.toml"
     script.write_text(AGENT, "utf-8")
-    plan.write_text(DIALPLAN.format(provider=provider, tools=TOOLS if tools else ""), "utf-8")
     agent = AgentSettings(brain="script", script=script, port=free_port())
-    async with serve(agent), wire_log(agent.port) as wire:
-        section = {
-            key: value.format(port=wire.port) if key == "url" else value
-            for key, value in SECTIONS[provider].items()
-        }
-        settings = {"dialplans": {"folder": str(plan)}, "call": {"agent": provider}, provider: section}
-        async with serving(any_pjsua2, tmp_path, settings) as bridge, Softphone("127.0.0.1") as phone:
-            call = await phone.call(bridge.uri)
-            await call.wait_answered(10)
-            await call.play(bytes(8000))
-            for key, said in (("1", prompt), ("2", turns), ("3", tools)):
-                if said is not None:
-                    before = [message for _, message in wire.said if said(message)]
-                    assert not before, "not before the key"
-                    await call.dtmf(key)
-                    await wire.until_said(said)
-            await call.play(bytes(8000))
-            await call.hang_up()
-            (record,) = await bridge.records(1)
+    async with (
+        serve(agent),
+        wire_log(agent.port, line.ports[provider]) as wire,
+        Softphone("127.0.0.1") as phone,
+    ):
+        call = await phone.call(line.uri(provider))
+        await call.wait_answered(30)
+        await until_heard(call, 440)
+        for key, said in (("1", prompt), ("2", turns), ("3", tools)):
+            if said is not None:
+                before = [message for _, message in wire.said if said(message)]
+                assert not before, "not before the key"
+                await call.dtmf(key)
+                await wire.until_said(said)
+        await call.play(bytes(8000))
+        await call.hang_up()
+        record = await line.record()
     assert record["tags"] == [], "the API took each change"
-    assert (record["dialplan"], record["dialplan_failures"]) == ("line", {})
+    assert (record["dialplan"], record["dialplan_failures"]) == (provider, {})
     assert record["ending"] == "caller_hung_up"
-    assert 440 in tones_hz(heard(call))
 
 
 async def test_a_new_version_is_for_new_calls_and_live_ones_hear_nothing(
@@ -132,7 +136,7 @@ async def test_a_new_version_is_for_new_calls_and_live_ones_hear_nothing(
     async with serving(any_pjsua2, tmp_path, settings) as bridge, Softphone("127.0.0.1") as phone:
         calls = [await phone.call(bridge.uri) for _ in range(4)]
         for call in calls:
-            await call.wait_answered(10)
+            await call.wait_answered(30)
         playing = [asyncio.ensure_future(call.play(bytes(64000))) for call in calls]
         plan.write_text('greeting = "One."\nkeys.1 = { tell = "what?" }\n')
         (mistake,) = await bridge.until_logged("dialplan_mistake")
@@ -143,7 +147,7 @@ async def test_a_new_version_is_for_new_calls_and_live_ones_hear_nothing(
         await calls[0].hang_up()
         await bridge.records(1)  # The library may be one that takes four calls and no more.
         late = await phone.call(bridge.uri)
-        await late.wait_answered(10)
+        await late.wait_answered(30)
         for call in (*calls[1:], late):
             await call.hang_up()
         records = await bridge.records(5)

@@ -9,30 +9,25 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pytest
+import pytest_asyncio
 
 from telbridge.agent.server import serve
 from telbridge.agent.settings import AgentSettings
 from telbridge.caller.softphone import Softphone
 from telbridge.sessions.providers import PROVIDERS
 from tests.e2e.bridge import Bridge, free_port, serving
-from tests.e2e.heard import heard, tones_hz
+from tests.e2e.heard import heard, tones_hz, until_heard
+from tests.e2e.switchboard import SECTIONS, Switchboard, section, switchboard
 
-SECTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "openai_realtime": {"url": "ws://127.0.0.1:{port}/v1/realtime", "transcription": "{}"},
-    "deepgram": {"url": "ws://127.0.0.1:{port}/v1/agent/converse"},
-    "assemblyai": {"url": "ws://127.0.0.1:{port}/v1/ws"},
-    "azure_voice_live": {"url": "ws://127.0.0.1:{port}/voice-live/realtime", "model": "gpt-4.1"},
-    "companion": {
-        "url": "http://127.0.0.1:{port}",
-        "companionId": "comp_1",
-        "providerConfig": '{ voiceId = "alloy" }',
-    },
-}
 GREETING_HZ, ANSWER_HZ, GOODBYE_HZ = 440, 600, 800
+PLAN = """
+greeting = "Welcome."
+tools.hang_up = { description = "Ends the call.", use = "hangup" }
+"""
 CONVERSATION = f"""
 [[step]]
 on = "request"
@@ -71,44 +66,56 @@ async def talking_to(
     folder: Path,
     script: str,
     more: Mapping[str, Mapping[str, Any]] | None = None,
-    **call: Any,
 ) -> AsyncIterator[Bridge]:
-    """`more`: other sections of the settings."""
-    file, port = folder / "script.toml", free_port()
-    file.write_text(script, "utf-8")
-    section = {
-        key: value.format(port=port) if key == "url" else value for key, value in SECTIONS[provider].items()
-    }
-    settings = {"call": {"agent": provider, **call}, provider: section, **(more or {})}
-    agent = AgentSettings(brain="script", script=file, port=port)
-    async with serve(agent), serving(pjsua2, folder, settings) as bridge:
+    """A server of its own for one API. `more`: other sections of the settings."""
+    port = free_port()
+    settings = {"call": {"agent": provider}, provider: section(provider, port), **(more or {})}
+    async with agent(folder, port, script), serving(pjsua2, folder, settings) as bridge:
         yield bridge
+
+
+@asynccontextmanager
+async def agent(folder: Path, port: int, script: str) -> AsyncIterator[None]:
+    """The script brain behind all facades, at that port."""
+    file = folder / "script.toml"
+    file.write_text(script, "utf-8")
+    async with serve(AgentSettings(brain="script", script=file, port=port)):
+        yield
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def line(any_pjsua2: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Switchboard]:
+    """One server for all of them."""
+    async with switchboard(
+        any_pjsua2, tmp_path_factory.mktemp("line"), dict.fromkeys(PROVIDERS, PLAN)
+    ) as one:
+        yield one
 
 
 def test_every_provider_is_tried() -> None:
     assert set(SECTIONS) == set(PROVIDERS)
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("provider", PROVIDERS)
-async def test_the_same_conversation(provider: str, any_pjsua2: str, tmp_path: Path) -> None:
-    async with (
-        talking_to(provider, any_pjsua2, tmp_path, CONVERSATION) as bridge,
-        Softphone("127.0.0.1") as phone,
-    ):
-        call = await phone.call(bridge.uri)
-        await call.wait_answered(10)
-        await call.play(bytes(16000) + noise(0.4) + bytes(40000))
-        await bridge.until_logged("barge_in")
+async def test_the_same_conversation(provider: str, line: Switchboard, tmp_path: Path) -> None:
+    async with agent(tmp_path, line.ports[provider], CONVERSATION), Softphone("127.0.0.1") as phone:
+        call = await phone.call(line.uri(provider))
+        await call.wait_answered(30)
+        await until_heard(call, GREETING_HZ)
+        await call.play(noise(0.4) + bytes(8000))
+        await line.until_logged("barge_in")
+        await until_heard(call, ANSWER_HZ, 450)
         await call.dtmf("5")
-        await call.wait_ended(15)
-        (record,) = await bridge.records(1)
+        await call.wait_ended(30)
+        record = await line.record()
     order = [hz for hz, _ in groupby(tones_hz(heard(call)))]
     assert order == [GREETING_HZ, ANSWER_HZ, GOODBYE_HZ], record
     assert record["ending"] == "agent_hung_up", record
     assert record["detail"] == "by its tool", record
     # The script leaves a request unanswered; this API's protocol tells of a reply without a word.
     faults = {"agent_warning": 1} if provider == "assemblyai" else {}
-    assert record["faults"] == faults, bridge.logged("session_fault")
+    assert record["faults"] == faults, line.bridge.logged("session_fault")
     assert record["underruns"] == 0, record
     cut = next(turn["interruption"] for turn in record["turns"] if turn["interruption"])
     assert cut["heard_ms"] + cut["discarded_ms"] == pytest.approx(20_000, abs=20)
@@ -119,27 +126,23 @@ async def test_the_same_conversation(provider: str, any_pjsua2: str, tmp_path: P
     assert "Goodbye." in answered
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("provider", PROVIDERS)
-async def test_a_lost_connection_is_got_back(provider: str, any_pjsua2: str, tmp_path: Path) -> None:
+async def test_a_lost_connection_is_got_back(provider: str, line: Switchboard, tmp_path: Path) -> None:
     script = (
         '[[step]]\non = "request"\nreply = { tone_hz = 440, ms = 400, words = "Welcome." }\n'
         '[[step]]\non = "text"\nmatch = "pressed 1"\nsession = 1\nmisdeed = "abort"\n'
         '[[step]]\non = "text"\nmatch = "pressed 2"\nreply = { tone_hz = 600, ms = 400 }\n'
     )
-    async with (
-        talking_to(provider, any_pjsua2, tmp_path, script) as bridge,
-        Softphone("127.0.0.1") as phone,
-    ):
-        call = await phone.call(bridge.uri)
-        await call.wait_answered(10)
-        await call.play(bytes(16000))
+    async with agent(tmp_path, line.ports[provider], script), Softphone("127.0.0.1") as phone:
+        call = await phone.call(line.uri(provider))
+        await call.wait_answered(30)
+        await until_heard(call, 440, 300)
         await call.dtmf("1")
-        (back,) = await bridge.until_logged("session_back")
-        (lost,) = bridge.logged("session_lost")
+        await line.until_logged("session_back")
         await call.dtmf("2")
-        await call.play(bytes(24000))
+        await until_heard(call, 600)
         await call.hang_up()
-        (record,) = await bridge.records(1)
+        record = await line.record()
     assert record["ending"] == "caller_hung_up", record
-    assert record["session_losses"] == 1
-    assert 600 in tones_hz(heard(call)), (record, lost, back)
+    assert record["session_losses"] == 1, record

@@ -25,7 +25,7 @@ from telbridge.caller.streams.twiml import Dial
 from telbridge.caller.streams.webhook import Account, Refusal
 from telbridge.serving.apology import apology_path
 from tests.e2e.bridge import Bridge, free_port, serving
-from tests.e2e.heard import Samples, contains, tones_hz
+from tests.e2e.heard import Samples, contains, tones_hz, until
 from tests.e2e.test_providers import ANSWER_HZ, CONVERSATION, GOODBYE_HZ, GREETING_HZ, noise, talking_to
 
 DESK = "+15005550010"
@@ -48,6 +48,10 @@ def heard(call: StreamCall) -> Samples:
     return np.frombuffer(b"".join(ulaw_to_pcm16(packet.payload) for packet in call.received), "<i2")
 
 
+async def _until_heard(call: StreamCall, hz: int, ms: int = 50) -> None:
+    await until(lambda: tones_hz(heard(call)).count(hz) * 50 >= ms)
+
+
 def address(bridge: Bridge, kind: str) -> str:
     return bridge.twilio if kind == "twilio" else bridge.generic
 
@@ -58,9 +62,9 @@ async def test_an_echoing_agent_is_heard(kind: str, any_pjsua2: str, tmp_path: P
         call = await one.call(address(bridge, kind))
         await bridge.until_logged("answered")
         await call.play(bytes(1600) + noise(0.5) + bytes(8000))
+        await until(lambda: contains(heard(call), np.frombuffer(noise(0.5), "<i2")) > 0.98)
         await call.hang_up()
         (record,) = await bridge.records(1)
-    assert contains(heard(call), np.frombuffer(noise(0.5), "<i2")) > 0.98
     assert (record["ingress"], record["ending"], record["codec"]) == (kind, "caller_hung_up", "pcmu/8000")
     assert call.facts.complaints == []
 
@@ -74,10 +78,12 @@ async def test_a_whole_conversation(kind: str, provider: str, any_pjsua2: str, t
     async with talking_to(provider, any_pjsua2, tmp_path, CONVERSATION) as bridge, phone() as one:
         call = await one.call(address(bridge, kind))
         await bridge.until_logged("answered")
-        await call.play(bytes(16000) + noise(0.4) + bytes(40000))
+        await _until_heard(call, GREETING_HZ)
+        await call.play(noise(0.4) + bytes(8000))
         await bridge.until_logged("barge_in")
+        await _until_heard(call, ANSWER_HZ, 450)
         await call.dtmf("5")
-        ended = await asyncio.wait_for(call.wait_ended(), 15)
+        ended = await asyncio.wait_for(call.wait_ended(), 30)
         (record,) = await bridge.records(1)
     order = [hz for hz, _ in groupby(tones_hz(heard(call)))]
     assert order == [GREETING_HZ, ANSWER_HZ, GOODBYE_HZ], record
@@ -106,7 +112,7 @@ async def test_an_agent_that_cannot_be_reached_is_apologised_for(any_pjsua2: str
     }
     async with serving(any_pjsua2, tmp_path, settings) as bridge, phone() as one:
         call = await one.call(bridge.twilio)
-        ended = await asyncio.wait_for(call.wait_ended(), 15)
+        ended = await asyncio.wait_for(call.wait_ended(), 30)
         (record,) = await bridge.records(1)
     assert record["ending"] == "agent_unreachable"
     assert ended.by == "peer"
@@ -123,8 +129,8 @@ async def test_a_draining_server_takes_no_streams_and_ends_the_last_at_the_deadl
         await bridge.until_logged("worker_draining")
         with pytest.raises(Refusal, match="503"):
             await one.call(bridge.twilio)
-        await asyncio.wait_for(call.wait_ended(), 15)
-        assert await asyncio.wait_for(bridge.process.wait(), 15) == 0
+        await asyncio.wait_for(call.wait_ended(), 30)
+        assert await asyncio.wait_for(bridge.process.wait(), 30) == 0
         (record,) = await bridge.records(1)
     assert record["ending"] == "drained"
 
@@ -226,12 +232,12 @@ async def test_a_caller_whom_nobody_takes_comes_back_to_the_same_agent(
         await call.dtmf("0")
         line = one.line(call)
         assert line is not None
-        again = await asyncio.wait_for(line.stream(2), 15)
+        again = await asyncio.wait_for(line.stream(2), 30)
         assert again is not None
-        await again.play(bytes(16 * 1000))
+        await _until_heard(again, ANSWER_HZ, 450)
         await again.dtmf("0")
         (record,) = await bridge.records(1)
-        await asyncio.wait_for(line.wait_over(), 15)
+        await asyncio.wait_for(line.wait_over(), 30)
     assert tones_hz(heard(again)).count(ANSWER_HZ) * 50 >= 550, "the agent was not heard again"
     assert record["ending"] == "transferred"
     assert record["tags"] == ["failed 486"]

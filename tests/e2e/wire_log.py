@@ -27,7 +27,7 @@ class WireLog:
         self._more = asyncio.Condition()
 
     async def until_said(
-        self, wanted: Callable[[dict[str, Any]], bool], within_s: float = 10.0
+        self, wanted: Callable[[dict[str, Any]], bool], within_s: float = 30.0
     ) -> tuple[int, dict[str, Any]]:
         """The first message that is wanted. TimeoutError with what was said instead."""
 
@@ -101,14 +101,14 @@ async def _pass_on(far: aiohttp.ClientWebSocketResponse, near: web.WebSocketResp
 
 
 @asynccontextmanager
-async def wire_log(agent_port: int) -> AsyncIterator[WireLog]:
-    """The proxy on a port of its own."""
+async def wire_log(agent_port: int, port: int = 0) -> AsyncIterator[WireLog]:
+    """The proxy on that port, else on one of its own."""
     log = WireLog(f"127.0.0.1:{agent_port}")
     app = web.Application(client_max_size=0)
     app.router.add_route("*", "/{path:.*}", log.handle)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
     log.port = runner.addresses[0][1]
     yield log
     await runner.cleanup()

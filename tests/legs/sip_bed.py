@@ -18,7 +18,8 @@ from typing import Any
 
 HERE = Path(__file__).parent
 HOST = "127.0.0.1"
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
+"""For what must come: long, as other programs may want the machine, too."""
 CRLF = "\r\n"
 
 
@@ -65,7 +66,7 @@ class Bridge:
 
     def __enter__(self) -> Bridge:
         try:
-            self.wait("ready")
+            self.wait("ready", 2 * PATIENCE_S)
         except AssertionError:
             self.close()
             raise
@@ -192,6 +193,8 @@ def sipp(
 
 
 PCMU_OFFER, PCMA_OFFER = (0, 101), (8, 101)
+ECHO_PACKETS = 500
+"""Ten seconds: only when nothing comes back."""
 
 
 class Caller:
@@ -210,6 +213,8 @@ class Caller:
         self.media: tuple[str, int] | None = None
         self.answered: tuple[int, ...] = ()
         self.rtp_sequence, self.rtp_time = random.getrandbits(15), random.getrandbits(31)
+        self.sent_at_ns = 0
+        """When the last RTP packet left."""
         self.ssrc = random.getrandbits(32)
 
     def _socket(self) -> socket.socket:
@@ -364,39 +369,42 @@ class Caller:
         assert self.media
         head = bytes((0x80, payload_type | 0x80 * marker)) + self.rtp_sequence.to_bytes(2, "big")
         head += self.rtp_time.to_bytes(4, "big") + self.ssrc.to_bytes(4, "big")
+        self.sent_at_ns = time.monotonic_ns()
         self.rtp.sendto(head + payload, self.media)
         self.rtp_sequence = (self.rtp_sequence + 1) & 0xFFFF
         self.rtp_time = (self.rtp_time + (len(payload) if advance is None else advance)) & 0xFFFFFFFF
 
-    def echo(self, payload_type: int, *, packets: int = 60, wanted: int = 10) -> int:
-        """Send marked frames at 50 a second; how many came back, with that payload type."""
+    def echo(self, payload_type: int, *, wanted: int = 10) -> int:
+        """Send marked frames, 50 a second, until so many have come back with that payload type."""
         codes = [code for code in range(1, 127) if code not in (0x55, 0x7F)]
         sent: set[int] = set()
         back: set[int] = set()
         start = time.monotonic()
-        for number in range(packets):
+        for number in range(ECHO_PACKETS):
             code = codes[number % len(codes)]
             self.send_rtp(bytes([code]) * 160, payload_type)
             sent.add(code)
-            while (left := start + (number + 1) * 0.02 - time.monotonic()) > 0:
-                for payload in self.received(left, payload_type):
-                    # The concealment may shift by part of a frame: two neighbours may share one.
-                    if payload[-1] in sent and len(set(payload)) <= 2:
-                        back.add(payload[-1])
+            for kind, packet in self.packets(start + (number + 1) * 0.02 - time.monotonic()):
+                payload = packet[12:]
+                # The concealment may shift by part of a frame: two neighbours may share one.
+                if kind == payload_type and payload[-1] in sent and len(set(payload)) <= 2:
+                    back.add(payload[-1])
             if len(back) >= wanted:
                 break
         return len(back)
 
-    def received(self, seconds: float, payload_type: int) -> Iterator[bytes]:
-        self.rtp.settimeout(max(seconds, 0.0001))
+    def packets(self, seconds: float) -> Iterator[tuple[int, bytes]]:
+        """What comes in that time, by payload type; what has come already if there is none left."""
+        until = time.monotonic() + seconds
         try:
-            packet = self.rtp.recv(2048)
-        except TimeoutError:
+            while True:
+                self.rtp.settimeout(max(until - time.monotonic(), 0.0))
+                packet = self.rtp.recv(2048)
+                yield packet[1] & 0x7F, packet
+        except (TimeoutError, BlockingIOError):
             return
         finally:
             self.rtp.settimeout(PATIENCE_S)
-        if packet[1] & 0x7F == payload_type:
-            yield packet[12:]
 
     def key(self, event: int, *, updates: int = 5, ends: int = 3) -> None:
         """One RFC 4733 key of `updates` × 20 ms."""

@@ -79,7 +79,9 @@ class Child:
             leg.answer()
 
     def on_event(self, leg: SipLeg, event: Any) -> None:
-        say("event", name=type(event).__name__, call=leg.facts.call_id, **dataclasses.asdict(event))
+        media = self.media[leg.facts.call_id]
+        facts = dataclasses.asdict(event)
+        say("event", name=type(event).__name__, call=leg.facts.call_id, taken=media.taken, **facts)
         if type(event).__name__ == "LegEnded":
             quality = leg.quality()
             say("quality", call=leg.facts.call_id, **(dataclasses.asdict(quality) if quality else {}))
@@ -99,8 +101,6 @@ class Child:
             case "send_dtmf":
                 timing = {"tone_ms": what.get("tone_ms", 100), "gap_ms": what.get("gap_ms", 60)}
                 self.legs[what["call"]].send_dtmf(what["digits"], **timing)
-            case "taken":
-                say("taken", call=what["call"], frames=self.media[what["call"]].taken)
             case "quality":
                 quality = self.legs[what["call"]].quality()
                 say("quality", call=what["call"], **(dataclasses.asdict(quality) if quality else {}))
@@ -126,6 +126,8 @@ class Child:
             "counters": dataclasses.asdict(self.endpoint.counters),
             "live_calls": self.endpoint.live_calls,
             "pjsua_calls": len(objects),
+            "media_ports": sum(isinstance(thing, pjsua2.AudioMediaPort) for thing in gc.get_objects()),
+            "taken": {call: media.taken for call, media in self.media.items()},
             "threads": len(list(Path("/proc/self/task").iterdir())),
             "fds": len(list(Path("/proc/self/fd").iterdir())),
             "rss_kb": int(Path("/proc/self/statm").read_text().split()[1]) * 4,

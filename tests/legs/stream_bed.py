@@ -28,7 +28,7 @@ from telbridge.serving.ingress import Ingress
 from tests.call.sides import HandAgents, HandOutside, HandSession, a_script
 
 TOKEN = "0123456789abcdef0123456789abcdef"
-PATIENCE_S = 5.0
+PATIENCE_S = 20.0
 
 
 def free_port() -> int:

@@ -151,7 +151,7 @@ async def test_what_a_stranger_asks_changes_nothing(kind: str) -> None:
         assert "Hangup" in await line._post(after + "x", {**line._form, **ended})
         assert side.call._stage.marks.tags == ["requested"]
         desk.does("busy")
-        await asyncio.wait_for(back(bed, call), 5)
+        await asyncio.wait_for(back(bed, call), 30)
 
 
 @pytest.mark.parametrize("kind", FORMS)
@@ -177,6 +177,6 @@ async def test_the_telephone_goes_on_in_the_next_stream() -> None:
         await until(lambda: bool(bed.sides))
         await bed.sides[0].ready()
         await until(lambda: bed.sides[0].call._dtmf_count == 2)
-        report = await asyncio.wait_for(running, 15)
+        report = await asyncio.wait_for(running, 30)
     assert report.twiml == ("stream", "redirect", f"dial {DESK}", "dial ended: busy", "stream", "over")
     assert report.complaints == ()

@@ -211,14 +211,19 @@ def test_listening_on_every_address(pjsua2: str) -> None:
 def test_both_ways_of_audio_on_both_loops(pjsua2: str, way: str, uvloop: bool) -> None:
     with Bridge(pjsua2, uvloop=uvloop, audio=way) as bridge:
         assert bridge.wait("ready")["audio"] == way
-        with Caller(bridge) as caller:
-            caller.invite()
-            bridge.event("LegAnswered")
-            assert caller.echo(0, packets=120) >= 10
-            caller.invite(body=caller.offer(direction="inactive"))
-            caller.invite(body=caller.offer((8, 101)))
-            assert caller.echo(8, packets=120) >= 10
-            caller.bye()
+        for _ in range(3):
+            bridge.mark()
+            with Caller(bridge) as caller:
+                caller.invite()
+                bridge.event("LegAnswered")
+                assert caller.echo(0) >= 10
+                caller.invite(body=caller.offer(direction="inactive"))
+                caller.invite(body=caller.offer((8, 101)))
+                assert caller.echo(8) >= 10
+                caller.bye()
+                bridge.event("LegEnded")
+        # pjmedia's clock may be calling one at any time: none dies before that clock stands still.
+        assert bridge.do("count")["media_ports"] == (way == "callback")
 
 
 def test_a_late_clock_catches_up(bridge: Bridge) -> None:

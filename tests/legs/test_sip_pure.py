@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import string
 from ipaddress import IPv4Network, ip_address, ip_network
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from telbridge.audio.formats import PCMA_8K, PCMU_8K
-from telbridge.call.events import Dtmf
+from telbridge.call.events import Dtmf, DtmfFailed, DtmfSent
 from telbridge.legs.sip import library
 from telbridge.legs.sip.access import (
     LOG_EVERY_NS,
@@ -25,6 +26,7 @@ from telbridge.legs.sip.access import (
 )
 from telbridge.legs.sip.gate import find_layout, outside_method
 from telbridge.legs.sip.keys import IS_END, IS_UPDATE, LOST_END_NS, KeyWatch
+from telbridge.legs.sip.keys_out import END_MS, FIXED_TONE_MS, KeysOut
 from telbridge.legs.sip.library import PjsuaBuild, SipUnavailable, built_folder, interpreter_tag
 from telbridge.legs.sip.message import MAX_HEADERS, MAX_VALUE, offered_codec, parse_invite
 from telbridge.legs.sip.peers import names_the_caller, peer_address, trunk_of
@@ -316,6 +318,65 @@ def test_the_first_codec_that_we_speak(media: str, codec: object) -> None:
 
 
 # ---------------------------------------------------------------- keys
+
+
+class Timers(asyncio.SelectorEventLoop):
+    """A loop whose time passes when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_s = 0.0
+
+    def time(self) -> float:
+        return self.now_s
+
+    def pass_ms(self, milliseconds: int) -> None:
+        for _ in range(milliseconds):
+            self.now_s += 0.001
+            self.call_soon(self.stop)
+            self.run_forever()
+
+
+@pytest.mark.parametrize(("fixed_tone", "tone_ms"), [(False, 100), (True, FIXED_TONE_MS)])
+def test_keys_are_pressed_one_after_the_other(fixed_tone: bool, tone_ms: int) -> None:
+    timers, pressed, events = Timers(), list[tuple[str, int]](), list[object]()
+    keys = KeysOut(
+        timers,
+        lambda: round(timers.now_s * 1e9),
+        lambda: "rfc4733",
+        lambda key, _way, _ms: pressed.append((key, round(timers.now_s * 1000))),
+        events.append,
+        fixed_tone=fixed_tone,
+    )
+    keys.send(",15,#", tone_ms=100, gap_ms=80)
+    keys.send("d", tone_ms=100, gap_ms=80)
+    timers.pass_ms(2500)
+    timers.close()
+    own = tone_ms + 80
+    first, last = 500 + 2 * own + 500, 500 + 2 * own + 500 + tone_ms + END_MS
+    assert [key for key, _ in pressed] == list("15#D")
+    wanted = [500, 500 + own, first, last]
+    assert all(0 <= at - due <= 5 for (_, at), due in zip(pressed, wanted, strict=True)), (pressed, wanted)
+    assert [type(event) for event in events] == [DtmfSent, DtmfSent] and not keys.in_audio
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_behind_a_refused_key_and_behind_the_end_none_is_pressed(stopped: bool) -> None:
+    timers, pressed, events = Timers(), list[str](), list[object]()
+    keys = KeysOut(
+        timers,
+        lambda: 0,
+        lambda: "info",
+        lambda key, *_: pressed.append(key),
+        events.append,
+        fixed_tone=False,
+    )
+    keys.send("1,2", tone_ms=100, gap_ms=80)
+    timers.pass_ms(50)
+    keys.stop() if stopped else keys.info_answered(415)
+    timers.pass_ms(3000)
+    timers.close()
+    assert pressed == ["1"] and [type(event) for event in events] == ([] if stopped else [DtmfFailed])
 
 
 def press(watch: KeyWatch, digit: str, ms: int, flags: int, now_ns: int = 0) -> list[Dtmf]:

@@ -24,7 +24,7 @@ async def talking(bridge: Bridge) -> AsyncIterator[tuple[CallHandle, str]]:
     bridge.mark()
     async with Softphone(HOST) as phone:
         call = await phone.call(f"sip:echo@{HOST}:{bridge.port}")
-        await call.wait_answered(10)
+        await call.wait_answered(30)
         yield call, (await event(bridge, "LegAnswered"))["call"]
 
 
@@ -44,9 +44,12 @@ async def is_echoed(call: CallHandle) -> bool:
     """What the caller says comes back: the leg hears and speaks."""
     before = len(call.received)
     loud = (np.random.default_rng(1).standard_normal(4000) * 6000).astype("<i2").tobytes()
-    await call.play(loud)
-    await asyncio.sleep(0.2)  # the echo's own way; there is no event for it
-    return sum(len(set(packet.payload)) > 20 for packet in call.received[before:]) >= 10
+    for _ in range(20):
+        await call.play(loud)
+        await call.play(bytes(3200))  # the echo's own way
+        if sum(len(set(packet.payload)) > 20 for packet in call.received[before:]) >= 10:
+            return True
+    return False
 
 
 @pytest.mark.parametrize(
@@ -71,7 +74,7 @@ async def test_a_transfer_rings_is_answered_and_ends_the_leg(
         assert await is_echoed(call), "the caller must hear us while it rings"
         call.notify_referrer(*RINGING)
         call.notify_referrer(*OK)
-        assert (await call.wait_ended(5)).by is EndedBy.PEER
+        assert (await call.wait_ended(30)).by is EndedBy.PEER
         ended = await event(bridge, "LegEnded", call=call_id)
     assert ended["ending"] == "transferred"
     assert names(bridge) == ["LegAnswered", "TransferRinging", "TransferAnswered", "LegEnded"]
@@ -122,10 +125,10 @@ async def test_nobody_answers_in_time(bridge: Bridge) -> None:
         call.notify_referrer(*RINGING)
         call.notify_referrer(*OK)
         await event(bridge, "LegEnded", call=call_id)
-    assert names(bridge) == [
-        *("LegAnswered", "TransferRinging", "TransferFailed"),
-        *("TransferRinging", "TransferAnswered", "LegEnded"),
-    ]
+    told = names(bridge)
+    failed = told.index("TransferFailed")  # On a slow machine before the ringing has come here.
+    assert told[:failed] in (["LegAnswered"], ["LegAnswered", "TransferRinging"])
+    assert told[failed + 1 :] == ["TransferRinging", "TransferAnswered", "LegEnded"]
 
 
 async def test_a_peer_that_does_not_even_answer_the_refer_is_given_up(bridge: Bridge) -> None:
@@ -188,14 +191,17 @@ async def test_only_one_transfer_at_a_time(bridge: Bridge) -> None:
 
 
 async def test_we_may_hang_up_while_it_rings(bridge: Bridge) -> None:
-    async with talking(bridge) as (call, call_id):
-        await transfer(bridge, call_id, "200", timeout_s=0.3)
-        await call.expect(Referred)
-        await asyncio.to_thread(bridge.do, "hang_up", call=call_id)
-        await call.wait_ended(5)
-        await event(bridge, "LegEnded", call=call_id, ending="agent_hung_up")
-        await asyncio.sleep(0.4)  # the time-out of the transfer would come now
-    assert names(bridge)[-1] == "LegEnded" and "TransferFailed" not in names(bridge)
+    for timeout_s in (0.3, 3.0, 12.0):
+        async with talking(bridge) as (call, call_id):
+            await transfer(bridge, call_id, "200", timeout_s=timeout_s)
+            await call.expect(Referred)
+            await asyncio.to_thread(bridge.do, "hang_up", call=call_id)
+            await call.wait_ended(30)
+            await event(bridge, "LegEnded", call=call_id, ending="agent_hung_up")
+            if "TransferFailed" not in names(bridge):
+                await asyncio.sleep(timeout_s + 0.1)  # the time-out of the transfer would come now
+                break  # Else we were too slow for so short a one.
+    assert names(bridge) == ["LegAnswered", "LegEnded"]
 
 
 @pytest.mark.parametrize("status", [480, 486, 603])

@@ -48,7 +48,7 @@ def test_a_carrier_has_nobody_to_tell() -> None:
 async def texts(socket: aiohttp.ClientWebSocketResponse[Any], last: str) -> list[dict[str, Any]]:
     """The JSON messages until one of the type `last`."""
     found: list[dict[str, Any]] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not found or found[-1]["type"] != last:
             message = await socket.receive()
             if message.type is aiohttp.WSMsgType.TEXT:

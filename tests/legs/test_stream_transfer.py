@@ -77,7 +77,7 @@ async def dialling(
 
 async def back(bed: StreamBed, first: StreamCall) -> StreamCall:
     """The stream by which the caller came back."""
-    again = await asyncio.wait_for(line_of(bed, first).stream(2), 5)
+    again = await asyncio.wait_for(line_of(bed, first).stream(2), 30)
     assert again is not None
     return again
 
@@ -469,7 +469,7 @@ async def test_the_simulator_says_in_the_next_stream_what_was_not_said_in_the_fi
         await side.ready()
         await until(lambda: "failed 486" in side.call._stage.marks.tags)
         await until(lambda: side.call._dtmf_count == 2)
-        report = await asyncio.wait_for(running, 15)
+        report = await asyncio.wait_for(running, 30)
     assert report.twiml == ("stream", "redirect", f"dial {DESK}", "dial ended: busy", "stream", "over")
     assert [turn.text for turn in report.turns] == ["digits 5"]
     assert report.complaints == ()

@@ -64,7 +64,7 @@ async def batch(phone: Softphone, port: int) -> None:
 
 async def until_idle(worker: Worker) -> None:
     """The last call has written its record, and pjsua has let go of its transactions' media."""
-    await asyncio.wait_for(worker.idle.wait(), 10)
+    await asyncio.wait_for(worker.idle.wait(), 30)
     await asyncio.sleep(1)
 
 
@@ -85,7 +85,7 @@ async def main(records: Path) -> None:
         stop, hurry = asyncio.Event(), asyncio.Event()
         worker = Worker(start)
         running = asyncio.create_task(worker.run(stop, hurry))
-        await asyncio.wait_for(worker.serving.wait(), 10)
+        await asyncio.wait_for(worker.serving.wait(), 30)
         async with Softphone("127.0.0.1", keep_packets=False) as phone:
             await calls(phone, port, 20)
             await until_idle(worker)

@@ -64,7 +64,7 @@ class Log:
 
     async def until(self, event: str) -> list[dict[str, Any]]:
         """The lines up to this event, which are forgotten then."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while not any(line["event"] == event for line in self.lines):
                 self._more.clear()
                 await self._more.wait()
@@ -191,7 +191,7 @@ async def test_on_request_the_folder_is_read_though_nothing_changed(tmp_path: Pa
     watching = asyncio.create_task(dialplans.watch())
     before = dialplans.plan_for(FACTS, NOW)
     dialplans.ask_reload()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while (after := dialplans.plan_for(FACTS, NOW)) is not None and before is not None:
             if after.plan is not before.plan:
                 break
@@ -478,7 +478,7 @@ def test_a_greeting_in_the_agents_words_and_none_at_all() -> None:
 
 async def test_without_a_folder_there_is_nothing_to_watch_or_to_read() -> None:
     dialplans = Dialplans(settings(None))
-    await asyncio.wait_for(dialplans.watch(), 1)
+    await asyncio.wait_for(dialplans.watch(), 20)
     assert not await dialplans.reload()
 
 

@@ -64,7 +64,7 @@ def order(name: str, timeout_s: float = 5.0, **arguments: Any) -> CallPython:
 
 async def failure(name: str, timeout_s: float = 5.0) -> str:
     with pytest.raises(OutsideFailed) as caught:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             await EntryPoints().call(order(name, timeout_s))
     assert "4711" not in str(caught.value)
     return str(caught.value)

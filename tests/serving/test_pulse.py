@@ -22,7 +22,7 @@ async def test_a_stalled_loop_is_seen_and_a_quiet_one_is_not() -> None:
         return registry.get_sample_value(name, {"le": least} if least else {}) or 0.0
 
     async def beats(number: int) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while count() < number:  # noqa: ASYNC110 - a registry tells nobody
                 await asyncio.sleep(0.01)
 

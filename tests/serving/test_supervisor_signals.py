@@ -44,7 +44,7 @@ class Said:
         self.queue.put_nowait(message["event"])
 
     async def next(self) -> str:
-        return await asyncio.wait_for(self.queue.get(), 10)
+        return await asyncio.wait_for(self.queue.get(), 30)
 
 
 @pytest.fixture
@@ -64,13 +64,13 @@ async def test_a_signal_to_the_supervisor_reaches_the_worker_and_ends_nobody(
     settings = Settings.model_validate({"call": {"agent": "deepgram"}, "records": {"folder": tmp_path}})
     supervisor = Supervisor(settings, lambda _: ready.set(), Nursery())
     running = asyncio.create_task(supervisor.run())
-    await asyncio.wait_for(ready.wait(), 10)
+    await asyncio.wait_for(ready.wait(), 30)
     for _ in range(2):
         os.kill(os.getpid(), signal.SIGHUP)
         assert await said.next() == "hangup"
     assert not running.done()
     supervisor.stop()
-    await asyncio.wait_for(running, 10)
+    await asyncio.wait_for(running, 30)
 
 
 async def test_a_worker_that_is_still_starting_is_left_alone(pretended: str) -> None:
@@ -87,10 +87,10 @@ async def test_a_worker_that_is_still_starting_is_left_alone(pretended: str) -> 
         nursery, lambda: Job("worker", pretended, ["waits"]), first_line=first_line, on_message=said
     )
     starting = asyncio.create_task(child.start())
-    await asyncio.wait_for(begun.wait(), 10)
+    await asyncio.wait_for(begun.wait(), 30)
     child.hang_up()
     go.set()
-    await asyncio.wait_for(starting, 10)
+    await asyncio.wait_for(starting, 30)
     assert child.restarts == 0
     child.hang_up()
     assert await said.next() == "hangup"

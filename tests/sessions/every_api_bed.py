@@ -128,5 +128,5 @@ class Peer:
         return Call(AgentConnection(protocol, http, log=log, patience=patience, reconnect_after_s=tries))
 
     async def visited(self) -> Visit:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             return await self._visits.get()

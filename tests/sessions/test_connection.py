@@ -362,7 +362,7 @@ async def test_a_peer_that_does_not_answer_our_close_is_cut_within_the_bound(ser
     call = dial(server.url, close_s=0.05)
     await call.until(SessionReady)
     call.session.close()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(8):
         await call.end()
     stubborn.set()
     await server.left.wait()
@@ -518,7 +518,7 @@ async def test_closing_towards_a_peer_that_reads_nothing_is_bounded(server, dial
         await turns()
         fd = descriptor(call)
         call.session.close()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(8):
             await call.end()
         await turns()
         assert not is_open(fd)
@@ -577,7 +577,7 @@ async def test_a_paused_session_can_be_closed(server, dial):
     call.session.pause_reading()
     await turns()
     call.session.close()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(8):
         assert (await call.end()).detail == "closed by us"
     await server.left.wait()
 

@@ -140,7 +140,7 @@ async def test_a_transcript_that_grows_is_remembered_once(http):
 
 
 async def given_up(link) -> None:
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(20):
         while link._end is None:  # noqa: ASYNC110 - the link has no event of its end but the task's
             await asyncio.sleep(0.005)
 

@@ -21,7 +21,7 @@ from telbridge.legs.sip.leg import LegParts, SipLeg
 from telbridge.legs.sip.library import Library, SipUnavailable, load
 from telbridge.legs.sip.message import Invite, header_values, offered_codec, parse_invite
 from telbridge.legs.sip.peers import names_the_caller, peer_address, trunk_of
-from telbridge.legs.sip.ports import FRAME_MS, Way, choose_way, new_port
+from telbridge.legs.sip.ports import FRAME_MS, Ports, Way, choose_way
 from telbridge.legs.sip.settings import SipSettings
 from telbridge.legs.sip.slots import Slots
 from telbridge.legs.sip.stack import open_stack, verify_gate
@@ -86,6 +86,7 @@ class SipEndpoint:
         self._draining = False
         self._emptied: asyncio.Event | None = None
         self._way: Way = "stream"
+        self._ports: Ports | None = None
         self._endpoint: Any = None
         self._account: Any = None
         self._gate: Gate | None = None
@@ -217,12 +218,13 @@ class SipEndpoint:
     # ---------------------------------------------------------------- inside
 
     def _admit(self, call: Any, slot: int, facts: CallFacts) -> None:
+        assert self._ports is not None
         leg = SipLeg(
             LegParts(
                 facts=facts,
                 pj=self._library.pj,
                 call=call,
-                port=new_port(self._library, self._way),
+                port=self._ports.new(),
                 line=self,
                 loop=self._loop,
                 clock=self._clock,
@@ -314,6 +316,7 @@ class SipEndpoint:
 
         def initialised() -> None:
             self._way = choose_way(self._library, self._settings.audio)
+            self._ports = Ports(self._library, self._way)
             throttle = throttle_for(self._library.build)
             self._gate = Gate(self._library.native, policy, throttle, self._log, self._clock, self._info_key)
             self._gate.draining = self._draining
@@ -362,6 +365,9 @@ class SipEndpoint:
         endpoint, self._endpoint = self._endpoint, None
         if endpoint is not None:
             endpoint.watcher = None
+            if self._ports is not None:
+                self._ports.close(endpoint)
+                self._ports = None
             # Without this flag it sleeps for a second.
             endpoint.libDestroy(self._library.pj.PJSUA_DESTROY_NO_RX_MSG)
             del endpoint

@@ -12,13 +12,16 @@ from functools import cache
 from typing import Any, Final, Literal, Protocol
 
 from telbridge.audio.formats import PCM_8K
+from telbridge.legs.sip.backlog import MAX_OWED
 from telbridge.legs.sip.library import Library
 
 FRAME_MS: Final = 20
 FRAME_SAMPLES: Final = PCM_8K.rate_hz * FRAME_MS // 1000
 FRAME_BYTES: Final = PCM_8K.bytes_for_ms(FRAME_MS)
 QUEUED_FRAMES: Final = 3
-"""Between pjmedia's clock and ours; when full the oldest goes, so that the delay cannot grow."""
+"""From our clock to pjmedia's; when full the oldest goes, so that the delay cannot grow."""
+HEARD_FRAMES: Final = MAX_OWED
+"""The other way there may be as many as are read at once after a stall of ours; a backlog gives them back."""
 
 _NONE: Final = 0
 _AUDIO: Final = 1
@@ -139,10 +142,11 @@ class StreamPort:
 
 
 class CallbackPort:
-    """The same through pjmedia's conference bridge and an AudioMediaPort."""
+    """The same through pjmedia's conference bridge and an AudioMediaPort, borrowed from `idle`."""
 
-    def __init__(self, pj: Any) -> None:
-        self._media = _media_port_class(pj)()
+    def __init__(self, pj: Any, idle: deque[Any]) -> None:
+        self._idle = idle
+        self._media = idle.popleft() if idle else _media_port_class(pj)()
         self._stream: Any = None
 
     @property
@@ -151,6 +155,7 @@ class CallbackPort:
 
     def stream_created(self, parameters: Any) -> None:
         parameters.destroyPort = False
+        self._media.begin()
 
     def stream_active(self, call: Any) -> None:
         self._stream = call.getAudioMedia(-1)
@@ -178,8 +183,9 @@ class CallbackPort:
         self._media.to_say.append(bytes(frame))
 
     def close(self) -> None:
-        # A media port that outlives libDestroy aborts the process.
-        self._stream = self._media = None
+        media, self._stream, self._media = self._media, None, None
+        if media is not None:
+            self._idle.append(media)
 
 
 @cache
@@ -189,17 +195,27 @@ def _media_port_class(pj: Any) -> Any:
     class MediaPort(pj.AudioMediaPort):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            self.heard: deque[bytes] = deque(maxlen=QUEUED_FRAMES)
+            self.heard: deque[bytes] = deque(maxlen=HEARD_FRAMES)
             self.to_say: deque[bytes] = deque(maxlen=QUEUED_FRAMES)
+            self._begins = True
             self._out = pj.ByteVector(bytes(FRAME_BYTES))
             layout = pj.MediaFormatAudio()
             layout.init(pj.PJMEDIA_FORMAT_PCM, PCM_8K.rate_hz, 1, FRAME_MS * 1000, 16)
             self.createPort("telbridge", layout)
 
+        def begin(self) -> None:
+            """Another stream, of another call perhaps: a tick that runs may still bring the last one's."""
+            self._begins = True
+            self.heard.clear()
+            self.to_say.clear()
+
         # Both bodies do nothing that can raise but run out of memory: there is no way to report from here.
         def onFrameReceived(self, frame: Any) -> None:
             if frame.type == _AUDIO and (octets := _octets(frame.buf)):
-                self.heard.append(octets)
+                if self._begins:
+                    self._begins = False
+                else:
+                    self.heard.append(octets)
 
         def onFrameRequested(self, frame: Any) -> None:
             if self.to_say:
@@ -236,8 +252,27 @@ def choose_way(library: Library, wanted: Literal["auto", "stream", "callback"]) 
     return "callback"
 
 
-def new_port(library: Library, way: Way) -> AudioPort:
-    return StreamPort(library.native) if way == "stream" else CallbackPort(library.pj)
+class Ports:
+    """Those of an endpoint.
+
+    On the callback way one that a leg has done with serves the next: were it destroyed, pjmedia's clock might
+    just be calling it, and that call would bring a Python object back to life that is half taken apart.
+    """
+
+    def __init__(self, library: Library, way: Way) -> None:
+        self._library, self._way = library, way
+        self._idle: deque[Any] = deque()
+
+    def new(self) -> AudioPort:
+        if self._way == "stream":
+            return StreamPort(self._library.native)
+        return CallbackPort(self._library.pj, self._idle)
+
+    def close(self, endpoint: Any) -> None:
+        """After the legs are released, before libDestroy: a media port that outlives that aborts us."""
+        if self._idle:
+            endpoint.audDevManager().setNoDev()  # Stops the clock.
+            self._idle.clear()
 
 
 def _frame_functions(native: ctypes.CDLL) -> tuple[Any, Any]:

@@ -101,14 +101,14 @@ async def test_a_call_through_the_shell():
         session.greet(Greeting("Hello."))
         run = asyncio.create_task(session.run(on_event))
         try:
-            await asyncio.wait_for(audible.get(), 5)
+            await asyncio.wait_for(audible.get(), 30)
             session.send_audio(bytes(640))
-            await asyncio.wait_for(audible.get(), 5)
+            await asyncio.wait_for(audible.get(), 30)
             session.update(NeutralSettings(temperature=0.2), {})
-            await asyncio.wait_for(vendor.updated.wait(), 5)
+            await asyncio.wait_for(vendor.updated.wait(), 30)
         finally:
             session.close()
-            end = await asyncio.wait_for(run, 5)
+            end = await asyncio.wait_for(run, 30)
 
     assert end.ending is Ending.AGENT_HUNG_UP
     kinds = [type(event) for event in events]
