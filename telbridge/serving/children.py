@@ -16,12 +16,18 @@ import structlog
 
 from telbridge.serving.births import BirthFailed, Newborn, Nursery
 from telbridge.serving.nursery import Job
+from telbridge.serving.vital import HAS_PULSE, LAST_PULSE, PULSE
 
 log = structlog.get_logger()
 
 READY_S: Final = 60.0
 """Models are loaded and pjsua2 is started well within this."""
 BACKOFF_S: Final = (0.2, 1.0, 5.0, 15.0)
+LOOK_S: Final = 1.0
+MISSED: Final = 6
+"""So many looks in a row without a pulse, which comes once a second, and a child hangs. Nobody talks to a
+line that was dead for so long; event loops that have only too much to do are late by tenths of a second.
+Looks are counted, not seconds: a supervisor that stood still itself, or a machine that slept, misses one."""
 STEADY_S: Final = 60.0
 """A child that lived so long has no failures behind it."""
 
@@ -56,6 +62,8 @@ class Child:
         self._process: Newborn | None = None
         self._watch: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
+        self._missed: int | None = None
+        """Looks since the last pulse; None where none is expected."""
 
     async def start(self) -> None:
         """Start it and wait until it is ready. Raises ChildFailed."""
@@ -170,10 +178,35 @@ class Child:
     async def _listen(self) -> None:
         process = self._process
         assert process is not None
-        while (message := await _message(process)) is not None:
-            self._on_message(message)
+        self._missed = 0 if self.ready.get(HAS_PULSE) else None
+        watch = asyncio.create_task(self._watch_pulse(process))
+        try:
+            while (message := await _message(process)) is not None:
+                self._hear(message)
+        finally:
+            watch.cancel()
         await process.wait()
         self._on_death(process.pid)
+
+    def _hear(self, message: Mapping[str, Any]) -> None:
+        if message["event"] == PULSE:
+            self._missed = 0
+        elif message["event"] == LAST_PULSE:
+            self._missed = None
+        else:
+            self._on_message(message)
+
+    async def _watch_pulse(self, process: Newborn) -> None:
+        """What has one and loses it is ended."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if self._missed is None:
+                continue
+            self._missed += 1
+            if self._missed > MISSED:
+                log.error("child_hangs", child=self.name, pid=process.pid, silent_s=MISSED * LOOK_S)
+                process.send_signal(signal.SIGKILL)
+                return
 
 
 async def _message(process: Newborn) -> Mapping[str, Any] | None:

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -53,6 +54,7 @@ from telbridge.serving.messages import WorkerStart
 from telbridge.serving.outside import World, in_format
 from telbridge.serving.pulse import Pulse, refused_by_sip, refused_streams
 from telbridge.serving.sessions import Sessions
+from telbridge.serving.vital import HAS_PULSE, LAST_PULSE, PULSE
 from telbridge.sessions.connection import make_http_session
 from telbridge.sessions.credentials import SecretMissing
 
@@ -108,6 +110,7 @@ class Worker:
             pulse = Pulse(
                 self._metrics,
                 lambda: chain(refused_by_sip(endpoint.counters), refused_streams(ingress.no_room)),
+                show=partial(_say, event=PULSE),
             )
             background = [
                 asyncio.create_task(self._sessions.keep_secrets_fresh()),
@@ -120,7 +123,8 @@ class Worker:
                 if self._number == 1:  # Streams and their webhooks must meet in one process.
                     await ingress.start()
                 self.serving.set()
-                _say(event="ready", **endpoint.describe(), sip_port=endpoint.port, **ingress.describe())
+                facts = {**endpoint.describe(), **ingress.describe(), HAS_PULSE: True}
+                _say(event="ready", sip_port=endpoint.port, **facts)
                 await stop.wait()
                 endpoint.drain()
                 ingress.drain()
@@ -128,6 +132,7 @@ class Worker:
                 await self._drain(hurry)
             finally:
                 pulse.stop()
+                _say(event=LAST_PULSE)
                 for task in background:
                     task.cancel()
                 await ingress.stop()

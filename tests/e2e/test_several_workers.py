@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +90,11 @@ async def _kills(bridge: Bridge, phone: Softphone) -> None:
     fresh = await phone.call(bridge.uri)
     await fresh.wait_answered(10)
     assert worker_of(fresh) == 2 and await talk(fresh)
+    bridge.kill("worker 2", signal.SIGSTOP)  # it lives, and does nothing any more
+    assert (await fresh.wait_ended(60)).by is EndedBy.PEER
+    await bridge.until_logged("child_restarted", child="worker 2", count=2)
+    fresh = await phone.call(bridge.uri)
+    await fresh.wait_answered(10)
 
     bridge.kill("dispatcher")
     await bridge.until_logged("child_restarted", child="dispatcher")
