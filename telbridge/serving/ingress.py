@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import web
@@ -28,8 +29,10 @@ from telbridge.serving.ingress_asterisk import AsteriskIngress
 from telbridge.serving.ingress_audiosocket import AudioSocketIngress
 from telbridge.serving.ingress_carrier import CarrierIngress
 from telbridge.serving.ingress_doorkeeper import Doorkeeper, connections_of
+from telbridge.serving.ingress_elsewhere import Elsewhere, Taker, note_of
 from telbridge.serving.ingress_generic import GenericIngress
 from telbridge.serving.ingress_limits import Throttle
+from telbridge.serving.ingress_port import listening
 from telbridge.serving.ingress_twilio import TwilioIngress
 from telbridge.serving.twilio_calls import TwilioRest
 from telbridge.sessions.credentials import SecretMissing, SecretRef
@@ -42,8 +45,6 @@ STOP_S: Final = 2.0
 MAX_IDLE: Final = 400
 """Connections that carry no call; of one address:"""
 MAX_IDLE_OF_ONE: Final = 128
-BACKLOG: Final = 256
-
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -59,15 +60,31 @@ class Ingress:
         clock: Callable[[], int] = time.monotonic_ns,
         environ: Mapping[str, str] = os.environ,
         ticket_key: bytes | None = None,
+        number: int = 1,
+        siblings: Path | None = None,
+        by_sip: Callable[[], int] = lambda: 0,
     ) -> None:
         """ConfigErrors if a secret that the settings name is missing. `ticket_key`: of those who issue
-        tickets for us."""
+        tickets for us. `number`: of this worker; `siblings`: a folder where it meets the others that share
+        its ports; None: it is alone. `by_sip`: calls that it has besides."""
         self._settings, self._on_leg, self._log, self._clock = settings, on_leg, log, clock
         self._environ = environ
-        self._office = TicketOffice(ticket_key)
+        self._number, self._folder = number, siblings
+        self._elsewhere = Elsewhere(
+            siblings,
+            number,
+            ticket_key=ticket_key,
+            most_streams=settings.streams.max_calls,
+            live=lambda: self.live_calls,
+            by_sip=by_sip,
+            clock=clock,
+            log=log,
+        )
+        self._room = self._elsewhere.room
+        self._office = TicketOffice(ticket_key, home=self._elsewhere.name)
+        self._taker: Taker | None = None
         self._legs: dict[str, StreamLeg] = {}
         self._live: dict[int, StreamLeg] = {}
-        self._draining = False
         self._throttle = Throttle(settings.http.requests_per_second)
         self._addresses = Addresses(settings.http.public_url, settings.http.trusted_proxies)
         self._tokens = self._twilio_tokens()
@@ -84,11 +101,14 @@ class Ingress:
         self._audiosocket: AudioSocketIngress | None = None
         self._ticking: StreamClock | None = None
         self._runner: web.AppRunner | None = None
-        self._listener: asyncio.Server | None = None
+        self._listeners: list[asyncio.Server] = []
         self.cut_off = 0
         """Connections not taken: there were too many."""
-        self.no_room: Counter[str] = Counter()
+
+    @property
+    def no_room(self) -> Counter[str]:
         """Calls refused, by why: "full" or "draining"."""
+        return self._room.no_room
 
     @property
     def live_calls(self) -> int:
@@ -113,7 +133,7 @@ class Ingress:
         self._audiosocket = self._audiosocket_port(self._ticking)
         try:
             await self._audiosocket.start()
-            if self._ari_password is not None:
+            if self._ari_password is not None and self._number == 1:  # Asterisk tells one client alone.
                 self._ari = self._ari_client(self._ticking, self._ari_password)
                 await self._ari.start()
         except ConfigErrors:
@@ -131,12 +151,11 @@ class Ingress:
         try:
             server = runner.server
             assert server is not None
-            self._listener = await asyncio.get_running_loop().create_server(
-                lambda: Doorkeeper(server, partial(self._admits, server)),
-                http.host,
-                http.port,
-                backlog=BACKLOG,
-            )
+            for each in listening(http.host, http.port, self._folder):
+                listener = await asyncio.get_running_loop().create_server(
+                    lambda: Doorkeeper(server, partial(self._admits, server)), sock=each
+                )
+                self._listeners.append(listener)
         except OSError as error:
             await runner.cleanup()
             if "port" in http.model_fields_set:
@@ -144,24 +163,42 @@ class Ingress:
                 what = f"cannot listen on {http.host}:{http.port}: {error.strerror}"
                 raise ConfigErrors([ConfigError("settings", "http.port", what, "choose another")]) from None
             self._log.warning("http_off", why=f"port {http.port} is taken", instead="set http.port")
+            self._elsewhere.open()
             return
         self._runner = runner
+        self._taker = Taker(server)
+        self._elsewhere.on_take("http", self._taker.take)
+        self._elsewhere.open()  # Not before: now connections can be given to us.
         self._log.info("http_listening", **self.describe())
         if not self._settings.twilio.verify_signatures:
             self._log.warning("twilio_signatures_off", danger="anybody may start calls at your cost")
 
     def drain(self) -> None:
-        """No new calls: 503. Live ones go on."""
-        self._draining = True
+        """No new calls. Live ones go on, and streams that were promised still come. While other workers take
+        calls, the ports are theirs alone; the last one stays, to answer 503."""
+        self._room.close()
+        if self._room.others_take_calls:
+            self._leave_ports()
+
+    @property
+    def promised(self) -> int:
+        """Calls whose streams are still to come."""
+        return self._room.promised
+
+    async def promises_kept(self) -> None:
+        """Until they have come, or will not."""
+        await self._elsewhere.promises_kept.wait()
+
+    def count(self) -> None:
+        """There is another number of calls by SIP: the other workers are to know."""
+        self._elsewhere.changed()
 
     async def stop(self) -> None:
         """End every stream and stop listening; safe twice."""
         self.drain()
         for leg in list(self._live.values()):
             leg.end(Ending.DRAINED)
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+        self._leave_ports()
         if self._audiosocket is not None:
             await self._audiosocket.stop()
         if self._ari is not None:
@@ -173,8 +210,15 @@ class Ingress:
             self._ticking.stop()
         if self._twilio_rest is not None:
             await self._twilio_rest.aclose()
+        self._elsewhere.close()
 
     # ------------------------------------------------------------ inside
+
+    def _leave_ports(self) -> None:
+        while self._listeners:
+            self._listeners.pop().close()
+        if self._audiosocket is not None:
+            self._audiosocket.leave_port()
 
     def _application(self, ticking: StreamClock) -> web.Application:
         twilio = self._settings.twilio
@@ -188,7 +232,7 @@ class Ingress:
                 verify=twilio.verify_signatures,
                 addresses=self._addresses,
                 door=door,
-                has_room=self._has_room,
+                elsewhere=self._elsewhere,
                 welcome=self._welcome,
                 legs=self._legs,
                 rest=self._twilio_rest,
@@ -202,7 +246,7 @@ class Ingress:
                     carrier,
                     addresses=self._addresses,
                     door=door,
-                    has_room=self._has_room,
+                    elsewhere=self._elsewhere,
                     welcome=self._welcome,
                     legs=self._legs,
                     clock=self._clock,
@@ -215,7 +259,7 @@ class Ingress:
                 office=self._office,
                 addresses=self._addresses,
                 door=door,
-                has_room=self._has_room,
+                elsewhere=self._elsewhere,
                 welcome=self._welcome,
                 clock=self._clock,
                 log=self._log,
@@ -228,7 +272,7 @@ class Ingress:
                 announcements=self._announcements if listens else None,
                 addresses=self._addresses,
                 door=door,
-                has_room=self._has_room,
+                elsewhere=self._elsewhere,
                 welcome=self._welcome,
                 clock=self._clock,
                 log=self._log,
@@ -243,7 +287,8 @@ class Ingress:
             terms=self._terms(),
             on_leg=self._admit,
             on_gone=self._forget,
-            has_room=self._has_room,
+            elsewhere=self._elsewhere,
+            folder=self._folder,
             ticking=ticking,
             clock=self._clock,
             log=self._log,
@@ -255,7 +300,7 @@ class Ingress:
             password,
             terms=self._terms(),
             on_leg=self._on_leg,
-            has_room=self._has_room,
+            has_room=self._room.has_room,
             ticking=ticking,
             clock=self._clock,
             log=self._log,
@@ -272,10 +317,18 @@ class Ingress:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Whoever asks too often without being welcome is turned away before anything is looked at."""
+        assert self._taker is not None
+        self._taker.note(request)
+        if note_of(request) is not None:  # Whoever has moved it to us has looked.
+            return await handler(request)
         address = self._addresses.client(request)
+        self._throttle.shared_by = self._room.workers
         if not self._throttle.admits(address, self._clock()):
             return web.Response(status=429, headers={"Retry-After": "1", "Connection": "close"})
-        return await handler(request)
+        response = await handler(request)
+        if self._room.closing and not response.prepared:
+            response.force_close()  # The next request is for another worker.
+        return response
 
     def _admits(self, server: web.Server, address: str) -> bool:
         """Whether one more connection of this address is taken. Streams that carry a call do not count, and a
@@ -294,14 +347,10 @@ class Ingress:
         """Who asks has shown that it may: this request counts for nothing."""
         self._throttle.give_back(self._addresses.client(request), self._clock())
 
-    def _has_room(self) -> bool:
-        if self._draining or self.live_calls >= self._settings.streams.max_calls:
-            self.no_room["draining" if self._draining else "full"] += 1
-            return False
-        return True
-
     def _admit(self, leg: StreamLeg) -> None:
         self._live[id(leg)] = leg
+        self._room.let_go(leg.facts.signalling_id)
+        self._elsewhere.changed()
         self._legs[leg.facts.signalling_id] = leg
         self._on_leg(leg)
 
@@ -309,6 +358,7 @@ class Ingress:
         self._live.pop(id(leg), None)
         if self._legs.get(leg.facts.signalling_id) is leg:
             del self._legs[leg.facts.signalling_id]
+        self._elsewhere.changed()
 
     def _twilio_tokens(self) -> list[str]:
         """None where nobody named any and the usual variable is not set: Twilio is refused then."""

@@ -7,7 +7,7 @@ import base64
 import binascii
 import hmac
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -22,6 +22,7 @@ from telbridge.legs.streams.door import Door, Refused
 from telbridge.legs.streams.payload import MAX_PARAMETERS, MAX_TEXT
 from telbridge.legs.streams.peer import Started
 from telbridge.serving.ingress_address import Addresses
+from telbridge.serving.ingress_elsewhere import Elsewhere
 from telbridge.serving.ingress_limits import Seldom
 
 MEDIA: Final = "/asterisk/media"
@@ -42,7 +43,7 @@ class AsteriskIngress:
         announcements: Announcements | None,
         addresses: Addresses,
         door: Door,
-        has_room: Callable[[], bool],
+        elsewhere: Elsewhere,
         welcome: Callable[[web.Request], None],
         clock: Callable[[], int],
         log: Any,
@@ -50,8 +51,10 @@ class AsteriskIngress:
         """`announcements`: None where nobody listens for AudioSocket."""
         self._token, self._announcements, self._addresses = token, announcements, addresses
         self._door = door
-        self._has_room, self._welcome, self._clock, self._log = has_room, welcome, clock, log
+        self._elsewhere, self._welcome, self._clock, self._log = elsewhere, welcome, clock, log
         self._seldom = Seldom()
+        if announcements is not None:
+            elsewhere.on_news(ANNOUNCE, partial(self._hear, announcements))
 
     def routes(self) -> list[web.AbstractRouteDef]:
         routes: list[web.AbstractRouteDef] = [
@@ -65,12 +68,14 @@ class AsteriskIngress:
     async def _media(self, request: web.Request) -> web.StreamResponse:
         """The upgrade of a chan_websocket."""
         self._admit(request)
-        if not self._has_room():
+        if (moved := await self._elsewhere.to_the_roomiest(request)) is not None:
+            return moved
+        if not self._elsewhere.room.has_room():
             return web.Response(status=503, headers={"Retry-After": "5"}, text="no room")
         address = self._addresses.client(request)
 
         def admit(started: Started) -> CallFacts:
-            if not self._has_room():
+            if not self._elsewhere.room.has_room():
                 raise Refused("no room")
             parameters = dict(started.parameters)
             return CallFacts(
@@ -90,13 +95,18 @@ class AsteriskIngress:
         """A form with `from`, `to` and whatever else the call's dialplan should know; the answer is the UUID
         by which the call is to come: that of the form, or a new one."""
         self._admit(request)
-        if not self._has_room():
+        if not self._elsewhere.room.has_room():
             return web.Response(status=503, headers={"Retry-After": "5"}, text="no room")
         form = await _form(request)
         uuid = _uuid(form.pop("uuid", ""))
-        announcement = Announcement(form.pop("from", ""), form.pop("to", ""), form)
-        announcements.put(uuid, announcement, self._clock())
+        news = {"uuid": uuid, "caller": form.pop("from", ""), "called": form.pop("to", ""), "more": form}
+        self._hear(announcements, news)
+        self._elsewhere.tell(ANNOUNCE, **news)  # The call may come to any worker.
         return web.Response(text=uuid)
+
+    def _hear(self, announcements: Announcements, news: Mapping[str, Any]) -> None:
+        announcement = Announcement(news["caller"], news["called"], news["more"])
+        announcements.put(news["uuid"], announcement, self._clock())
 
     def _admit(self, request: web.Request) -> None:
         """HTTPForbidden for who does not know the token and is not of this machine."""

@@ -10,7 +10,7 @@ import asyncio
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from aiohttp import web
@@ -29,9 +29,10 @@ from telbridge.legs.streams.carrier import (
 from telbridge.legs.streams.door import Door, Refused
 from telbridge.legs.streams.leg import StreamLeg
 from telbridge.legs.streams.peer import Started
-from telbridge.legs.streams.tickets import CALL_S, Ticket, TicketOffice, TicketRefused
+from telbridge.legs.streams.tickets import CALL_S, Ticket, TicketRefused
 from telbridge.serving.after_stream import Next, tell_progress, what_follows
 from telbridge.serving.ingress_address import Addresses, websocket_url
+from telbridge.serving.ingress_elsewhere import Elsewhere, WorkerGone
 from telbridge.serving.ingress_limits import Seldom
 
 _T = TypeVar("_T")
@@ -53,7 +54,7 @@ class CarrierIngress:
         *,
         addresses: Addresses,
         door: Door,
-        has_room: Callable[[], bool],
+        elsewhere: Elsewhere,
         welcome: Callable[[web.Request], None],
         legs: Mapping[str, StreamLeg],
         clock: Callable[[], int],
@@ -62,15 +63,16 @@ class CarrierIngress:
     ) -> None:
         """`legs`: by the carrier's id of the call. `wall`: seconds since 1970, for what carriers date."""
         self._carrier, self._name = carrier, carrier.traits.name
-        self._addresses, self._door, self._has_room, self._legs = addresses, door, has_room, legs
+        self._addresses, self._door, self._elsewhere, self._legs = addresses, door, elsewhere, legs
         self._welcome, self._clock, self._log, self._wall = welcome, clock, log, wall
         self._following = carrier if isinstance(carrier, Following) else None
-        self._office = TicketOffice()
-        self._call_office = TicketOffice(valid_s=CALL_S)
+        self._office = elsewhere.office(f"{self._name}/stream")
+        self._call_office = elsewhere.office(f"{self._name}/{AFTER}", valid_s=CALL_S)
         """Tickets of addresses that are asked while the call goes on."""
         self._replays = Replays()
         self._awaited: OrderedDict[str, Arrival] = OrderedDict()
         self._seldom = Seldom()
+        elsewhere.on_news(self._name, self._hear)
 
     def routes(self) -> list[web.AbstractRouteDef]:
         voice, stream, status = (f"/{self._name}/{what}" for what in ("voice", "stream", "status"))
@@ -91,14 +93,16 @@ class CarrierIngress:
 
     # ------------------------------------------------------------ requests
 
-    async def _voice(self, request: web.Request) -> web.Response:
+    async def _voice(self, request: web.Request) -> web.StreamResponse:
         """A call has come: where its audio goes."""
         asked, mark = await self._verified(request)
         arrival = self._read(self._carrier.arrival, asked)
-        if not self._has_room():
+        if (moved := await self._elsewhere.to_the_roomiest(request)) is not None:
+            return moved
+        if not self._elsewhere.promise(arrival.call):
             # Carriers take the number's fallback URL then.
             return web.Response(status=503, headers={"Retry-After": "5"}, text="no room")
-        self._replays.add(mark)
+        self._took(mark)
         self._await(arrival)
         return self._connect(request, arrival)
 
@@ -116,7 +120,7 @@ class CarrierIngress:
         ticket = self._call_office.issue(of, self._clock())
         return f"{self._addresses.base(request)}/{self._name}/{what}/{ticket}"
 
-    async def _after(self, request: web.Request) -> web.Response:
+    async def _after(self, request: web.Request) -> web.StreamResponse:
         """We closed the stream, or the call to somebody else has ended: what comes next? Asked again, the
         answer is the same: so this request may come twice."""
         carrier = self._following
@@ -124,6 +128,8 @@ class CarrierIngress:
         asked, _ = await self._verified(request, once=False)
         call, ended = self._read(carrier.asks, asked)
         ticket = self._ticket(request)
+        if (moved := await self._to_its_worker(request, ticket)) is not None:
+            return moved
         following = what_follows(self._leg_of(ticket, call), ended)
         if ticket is None or following is Next.END:
             return _response(carrier.hang_up())
@@ -132,15 +138,24 @@ class CarrierIngress:
         after, progress = (self._address(request, what, ticket) for what in (AFTER, DIALLED))
         return _response(carrier.dial(following, after, progress))
 
-    async def _dialled(self, request: web.Request) -> web.Response:
+    async def _dialled(self, request: web.Request) -> web.StreamResponse:
         """How the call to somebody else gets on."""
         assert self._following is not None
         asked, mark = await self._verified(request)
         answered = self._read(self._following.answered, asked)
-        self._replays.add(mark)
         ticket = self._ticket(request)
+        if (moved := await self._to_its_worker(request, ticket)) is not None:
+            return moved
+        self._took(mark)
         tell_progress(self._leg_of(ticket, "" if ticket is None else ticket.call), answered)
         return web.Response(status=204)
+
+    async def _to_its_worker(self, request: web.Request, ticket: Ticket | None) -> web.StreamResponse | None:
+        """None: the call is ours, or nobody's any more."""
+        try:
+            return None if ticket is None else await self._elsewhere.to(request, ticket.home)
+        except WorkerGone:
+            return None
 
     def _ticket(self, request: web.Request) -> Ticket | None:
         """Of the call that the address is for."""
@@ -158,10 +173,24 @@ class CarrierIngress:
         not say so."""
         asked, mark = await self._verified(request)
         ended = self._read(self._carrier.ended, asked)
+        self._took(mark, ended)
+        self._end(ended)
+        return web.Response(status=204)
+
+    def _took(self, mark: str, ended: tuple[str, str] | None = None) -> None:
+        """This request is not to come again, at whichever worker."""
         self._replays.add(mark)
+        self._elsewhere.tell(self._name, mark=mark, ended=ended)
+
+    def _hear(self, news: Mapping[str, Any]) -> None:
+        """Of a webhook that another worker took."""
+        self._replays.add(news["mark"])
+        self._end(news["ended"])
+
+    def _end(self, ended: Sequence[str] | None) -> None:
+        """Call and status."""
         if ended is not None and (leg := self._legs.get(ended[0])) is not None:
             leg.end(Ending.CALLER_HUNG_UP, f"call status {ended[1]}")
-        return web.Response(status=204)
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         """The upgrade. The ticket is checked before it."""
@@ -169,7 +198,12 @@ class CarrierIngress:
             ticket = self._office.take(request.match_info.get("ticket", ""), self._clock())
         except TicketRefused as refusal:
             raise self._refusal(request, str(refusal)) from None
-        if not self._has_room() and self._awaiting(ticket.call) is None:
+        try:
+            if (moved := await self._elsewhere.to(request, ticket.home)) is not None:
+                return moved
+        except WorkerGone as gone:
+            raise self._refusal(request, str(gone)) from None
+        if not (self._awaiting(ticket.call) or self._elsewhere.room.may_come(ticket.call)):
             return web.Response(status=503, headers={"Retry-After": "5"}, text="no room")
         self._welcome(request)
         arrival = self._awaited.pop(ticket.call, None) or Arrival(ticket.call, ticket.account, "", "")
@@ -180,7 +214,7 @@ class CarrierIngress:
                 raise Refused("the stream is not of the call that its ticket is for")
             if (leg := self._awaiting(ticket.call)) is not None:
                 return leg
-            if not self._has_room():
+            if not self._elsewhere.room.may_come(ticket.call):
                 raise Refused("no room")
             return self._facts(started, arrival, peer_address)
 
@@ -221,6 +255,7 @@ class CarrierIngress:
             mark = self._read(lambda each: self._carrier.verify(each, self._wall()), asked)
         except NotVerified as refusal:
             raise self._refusal(request, str(refusal)) from None
+        self._elsewhere.catch_up()
         if once and mark in self._replays:
             raise self._refusal(request, "this request came before")
         self._welcome(request)

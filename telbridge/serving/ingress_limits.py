@@ -14,6 +14,9 @@ class Throttle:
 
     def __init__(self, rate: float) -> None:
         self._rate, self._burst = rate, 2 * rate
+        self.shared_by = 1
+        """Workers that have such buckets: together they fill at `rate`. How many come at once is counted by
+        each, for who asks much asks over one connection, and those are at one worker."""
         self._buckets: OrderedDict[str, tuple[float, int]] = OrderedDict()
         self.refused = 0
 
@@ -23,7 +26,7 @@ class Throttle:
     def admits(self, address: str, now_ns: int) -> bool:
         """Take one from the bucket; False if it is empty."""
         left, since_ns = self._buckets.pop(address, (self._burst, now_ns))
-        left = min(self._burst, left + (now_ns - since_ns) * self._rate / 1e9)
+        left = min(self._burst, left + (now_ns - since_ns) * self._rate / self.shared_by / 1e9)
         admitted = left >= 1
         self._put(address, left - 1 if admitted else left, now_ns)
         self.refused += not admitted

@@ -74,7 +74,9 @@ class StreamsSection(_Section):
     start_timeout_s: Annotated[
         float, Field(gt=0, le=60, description="seconds for a stream to say what it is")
     ] = 5.0
-    max_calls: Annotated[int, Field(ge=1, description="most streams at a time; more get 503")] = 200
+    max_calls: Annotated[
+        int, Field(ge=1, description="most streams at a time, of all workers; more get 503")
+    ] = 200
 
 
 class TwilioSection(_Section):

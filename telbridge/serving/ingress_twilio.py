@@ -17,13 +17,14 @@ from telbridge.call.events import CallFacts, Ending
 from telbridge.legs.streams.door import Door, Refused
 from telbridge.legs.streams.leg import StreamLeg
 from telbridge.legs.streams.peer import Started
-from telbridge.legs.streams.tickets import CALL_S, Ticket, TicketOffice, TicketRefused
+from telbridge.legs.streams.tickets import CALL_S, Ticket, TicketRefused
 from telbridge.legs.streams.twilio import TwilioPeer
 from telbridge.legs.streams.twilio_signature import MAYBE_UNSIGNED, signed_url
-from telbridge.legs.streams.twilio_webhook import connect_stream, facts_to_hand_on, headers_of
+from telbridge.legs.streams.twilio_webhook import TOLD, connect_stream, facts_to_hand_on, headers_of
 from telbridge.legs.streams.verbs import ENDED, PROGRESS, dial, dial_ended, hang_up
 from telbridge.serving.after_stream import Next, tell_progress, what_follows
 from telbridge.serving.ingress_address import Addresses, websocket_url
+from telbridge.serving.ingress_elsewhere import Elsewhere, WorkerGone
 from telbridge.serving.ingress_limits import Seldom
 from telbridge.serving.twilio_calls import TwilioCall, TwilioRest
 
@@ -32,6 +33,7 @@ STREAM: Final = "/twilio/stream"
 STATUS: Final = "/twilio/status"
 AFTER: Final = "/twilio/after"
 DIALLED: Final = "/twilio/dialled"
+_NEWS: Final = "/twilio/status"
 BODY_S: Final = 5.0
 """For a webhook's body to arrive."""
 MAX_FIELDS: Final = 200
@@ -51,7 +53,7 @@ class TwilioIngress:
         verify: bool,
         addresses: Addresses,
         door: Door,
-        has_room: Callable[[], bool],
+        elsewhere: Elsewhere,
         welcome: Callable[[web.Request], None],
         legs: Mapping[str, StreamLeg],
         rest: TwilioRest | None,
@@ -62,17 +64,18 @@ class TwilioIngress:
         carrier's id of the call. `rest`: where an API key is configured."""
         self._tokens, self._account_sid, self._verify = tokens, account_sid, verify
         self._caller_id = caller_id
-        self._addresses, self._door, self._has_room, self._legs = addresses, door, has_room, legs
+        self._addresses, self._door, self._elsewhere, self._legs = addresses, door, elsewhere, legs
         self._welcome, self._clock, self._log = welcome, clock, log
         self._rest = rest
-        self._office = TicketOffice()
-        self._call_office = TicketOffice(valid_s=CALL_S)
+        self._office = elsewhere.office(STREAM)
+        self._call_office = elsewhere.office(AFTER, valid_s=CALL_S)
         """Tickets of addresses that Twilio asks while the call goes on."""
         self._calls: WeakValueDictionary[str, TwilioCall] = WeakValueDictionary()
         """By CallSid, as long as anybody wants to know of them."""
         self._tells_status = False
         """Status callbacks are set up at Twilio."""
         self._seldom = Seldom()
+        elsewhere.on_news(_NEWS, self._hear_status)
 
     def routes(self) -> list[web.AbstractRouteDef]:
         return [
@@ -88,10 +91,12 @@ class TwilioIngress:
 
     # ------------------------------------------------------------ requests
 
-    async def _voice(self, request: web.Request) -> web.Response:
+    async def _voice(self, request: web.Request) -> web.StreamResponse:
         """A call has come: where its audio goes."""
         form = await self._verified_form(request)
-        if not self._has_room():
+        if (moved := await self._elsewhere.to_the_roomiest(request)) is not None:
+            return moved
+        if not self._elsewhere.promise(_first(form, "CallSid")):
             # Twilio takes the number's fallback URL then.
             return web.Response(status=503, headers={"Retry-After": "5"}, text="no room")
         return self._connect(request, form, facts_to_hand_on(form))
@@ -107,10 +112,12 @@ class TwilioIngress:
         ticket = self._call_office.issue(_ticket(form), self._clock())
         return f"{self._addresses.base(request)}{path}/{ticket}"
 
-    async def _after(self, request: web.Request) -> web.Response:
+    async def _after(self, request: web.Request) -> web.StreamResponse:
         """We closed the stream, or the call to somebody else has ended: what comes next? A call that we know
         nothing of any more has come to its end."""
         form = await self._verified_form(request)
+        if (moved := await self._to_its_worker(request)) is not None:
+            return moved
         self._note(form)
         leg = self._leg_of(request)
         if leg is not None and leg.facts.signalling_id != _first(form, "CallSid"):
@@ -123,31 +130,50 @@ class TwilioIngress:
         action, progress = (self._address(request, path, form) for path in (AFTER, DIALLED))
         return _twiml(dial(following, action, progress, self._caller_id))
 
-    async def _dialled(self, request: web.Request) -> web.Response:
+    async def _dialled(self, request: web.Request) -> web.StreamResponse:
         """How the call to somebody else gets on."""
         form = await self._verified_form(request)
+        if (moved := await self._to_its_worker(request)) is not None:
+            return moved
         tell_progress(self._leg_of(request), PROGRESS.get(_first(form, "CallStatus")))
         return web.Response(status=204)
 
-    def _leg_of(self, request: web.Request) -> StreamLeg | None:
-        """The live leg of the call that the ticket in the address is of."""
+    async def _to_its_worker(self, request: web.Request) -> web.StreamResponse | None:
+        """None: it is ours, or there is none any more."""
         try:
-            ticket = self._call_office.look(request.match_info["ticket"], self._clock())
+            return await self._elsewhere.to(request, self._ticket(request).home)
+        except (TicketRefused, WorkerGone):
+            return None
+
+    def _ticket(self, request: web.Request) -> Ticket:
+        """Of the call that the address is for. TicketRefused."""
+        return self._call_office.look(request.match_info["ticket"], self._clock())
+
+    def _leg_of(self, request: web.Request) -> StreamLeg | None:
+        """Its live leg."""
+        try:
+            return self._legs.get(self._ticket(request).call)
         except TicketRefused:
             return None
-        return self._legs.get(ticket.call)
 
     async def _status(self, request: web.Request) -> web.Response:
         """The call's progress, told beside the stream. A call that is over ends here too, if its stream did
         not say so."""
         form = await self._verified_form(request)
+        told = {name: _first(form, name) for name in ("CallSid", *TOLD)}
+        if not self._hear_status(told):
+            self._elsewhere.tell(_NEWS, **told)
+        return web.Response(status=204)
+
+    def _hear_status(self, told: Mapping[str, str]) -> bool:
+        """Whether the call is ours."""
         self._tells_status = True
-        self._note(form)
-        status = _first(form, "CallStatus")
-        leg = self._legs.get(_first(form, "CallSid"))
+        call, status = told["CallSid"], told["CallStatus"]
+        self._note({name: [value] for name, value in told.items()})
+        leg = self._legs.get(call)
         if leg is not None and status in ENDED:
             leg.end(Ending.CALLER_HUNG_UP, f"call status {status}")
-        return web.Response(status=204)
+        return leg is not None or call in self._calls
 
     def _note(self, form: Form) -> None:
         if (call := self._calls.get(_first(form, "CallSid"))) is not None:
@@ -160,7 +186,12 @@ class TwilioIngress:
             ticket = self._office.take(request.match_info.get("ticket", ""), self._clock())
         except TicketRefused as refusal:
             raise self._refusal(request, str(refusal)) from None
-        if not self._has_room() and self._awaiting(ticket.call) is None:
+        try:
+            if (moved := await self._elsewhere.to(request, ticket.home)) is not None:
+                return moved
+        except WorkerGone as gone:
+            raise self._refusal(request, str(gone)) from None
+        if not (self._awaiting(ticket.call) or self._elsewhere.room.may_come(ticket.call)):
             return web.Response(status=503, headers={"Retry-After": "5"}, text="no room")
         self._welcome(request)
         peer_address = self._addresses.client(request)
@@ -171,7 +202,7 @@ class TwilioIngress:
                 raise Refused("the stream is not of the call that its ticket is for")
             if (leg := self._awaiting(ticket.call)) is not None:
                 return leg
-            if not self._has_room():
+            if not self._elsewhere.room.may_come(ticket.call):
                 raise Refused("no room")
             self._calls[ticket.call] = call
             return _facts(started, peer_address)

@@ -20,7 +20,9 @@ class WorkerStart(BaseModel):
     while their folder has some."""
     ticket_key: str | None = None
     """Base64: under it tickets are issued and taken, whichever process did the one or the other."""
+    siblings: Path | None = None
+    """A folder where the workers find each other; None: this one is alone."""
     number: int = 1
-    """Which worker this is. The first has the public HTTP port."""
+    """Which worker this is. The first has the ARI connection."""
     dispatcher_port: int | None = None
     """On loopback; None: this worker is alone and owns the SIP port."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -43,13 +44,14 @@ class PhonePage:
         self,
         settings: Settings,
         office: TicketOffice,
-        is_listening: Callable[[], bool],
+        line: Callable[[], str | None],
         *,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """`office`: under the key of those who take the streams. `is_listening`: whether somebody does."""
+        """`office`: under the key of those who take the streams. `line`: the worker that is to take the
+        ticket; None while nobody listens."""
         self._http = settings.http
-        self._office, self._is_listening, self._clock = office, is_listening, clock
+        self._office, self._worker, self._clock = office, line, clock
         self._files = {path.name: _File(path) for path in _FOLDER.iterdir() if path.suffix in _TYPES}
 
     def routes(self) -> list[web.AbstractRouteDef]:
@@ -70,11 +72,12 @@ class PhonePage:
         stream = self._stream(request)
         if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
             raise web.HTTPForbidden(text="for the telephone's own page only")
-        if not self._is_listening():
+        worker = self._worker()
+        if worker is None:
             return web.json_response(
                 {"why": "No worker listens on the HTTP port. The log of telbridge says why."}, status=503
             )
-        ticket = self._office.issue(PHONE_TICKET, self._clock())
+        ticket = self._office.issue(replace(PHONE_TICKET, home=worker), self._clock())
         return web.json_response({"url": f"{stream}?ticket={ticket}"}, headers={"Cache-Control": "no-store"})
 
     def _answer(self, request: web.Request, name: str) -> web.Response:

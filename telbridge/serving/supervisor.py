@@ -24,6 +24,7 @@ from telbridge.serving.calls import Calls
 from telbridge.serving.children import Child, ChildFailed
 from telbridge.serving.dialplans import uses_local_agent
 from telbridge.serving.figures import Figures, Own
+from telbridge.serving.ingress_siblings import present
 from telbridge.serving.nursery import Job
 from telbridge.serving.phone_page import PHONE, PhonePage
 from telbridge.serving.workers import DISPATCHER, WORKER, Kept, Workers
@@ -69,7 +70,7 @@ class Supervisor:
             environ=self._figures.environ,
         )
         self._ticket_key = secrets.token_bytes(32)
-        phone = PhonePage(settings, TicketOffice(self._ticket_key), lambda: self._workers.have_http)
+        phone = PhonePage(settings, TicketOffice(self._ticket_key), self._line)
         pages = [self._figures.page(self._own_figures), *self._calls.pages(), *phone.routes()]
         self._admin = Admin(settings.admin, self._not_ready, pages)
 
@@ -146,6 +147,11 @@ class Supervisor:
         there = self._admin.url if self._workers.have_http else None
         return {"phone": there + PHONE} if there else {}
 
+    def _line(self) -> str | None:
+        """The worker that takes the ticket of a call from the browser; None: there is none."""
+        assert self._last_good is not None
+        return next(iter(present(self._last_good)), None) if self._workers.have_http else None
+
     def _not_ready(self) -> list[str]:
         if self._stop.is_set():
             return ["draining"]
@@ -183,7 +189,8 @@ class Supervisor:
 
     def _kept_for_workers(self) -> Kept:
         assert self._last_good is not None
-        return Kept(self._last_good, base64.b64encode(self._ticket_key).decode())
+        key = base64.b64encode(self._ticket_key).decode()
+        return Kept(self._last_good, key, siblings=self._last_good)
 
     async def _known_agent_port(self) -> int | None:
         """Waits for the embedded agent, where there is one."""

@@ -82,6 +82,8 @@ class Worker:
         self._number = start.number
         self._front = None if start.dispatcher_port is None else Front(start.dispatcher_port)
         self._endpoint: SipEndpoint | None = None
+        self._siblings = start.siblings
+        self._ingress: Ingress | None = None
         self._told = 0, 0
         self._sessions = Sessions(settings, start.agent_port, self.dialplans.agents)
         self._world = World(settings.local_agent)
@@ -105,7 +107,15 @@ class Worker:
             self._http = http
             endpoint = SipEndpoint(self._settings.sip, self._on_call, log=log, front=self._front)
             self._endpoint = endpoint
-            ingress = Ingress(self._settings, self._on_call, log, ticket_key=self._ticket_key)
+            self._ingress = ingress = Ingress(
+                self._settings,
+                self._on_call,
+                log,
+                ticket_key=self._ticket_key,
+                number=self._number,
+                siblings=self._siblings,
+                by_sip=lambda: endpoint.live_calls,
+            )
             endpoint.start()
             pulse = Pulse(
                 self._metrics,
@@ -120,8 +130,7 @@ class Worker:
                 asyncio.create_task(self._tell_figures()),
             ]
             try:
-                if self._number == 1:  # Streams and their webhooks must meet in one process.
-                    await ingress.start()
+                await ingress.start()
                 self.serving.set()
                 facts = {**endpoint.describe(), **ingress.describe(), HAS_PULSE: True}
                 _say(event="ready", sip_port=endpoint.port, **facts)
@@ -154,7 +163,10 @@ class Worker:
         self._tell_calls()
 
     def _tell_calls(self) -> None:
-        """For the dispatcher: it sees neither the calls that were there before it nor those of streams."""
+        """For the other workers, and for the dispatcher, which sees neither the calls that were there before
+        it nor those of streams."""
+        if self._ingress is not None:
+            self._ingress.count()
         if self._front is None or self._endpoint is None:
             return
         calls = self._endpoint.live_calls
@@ -291,8 +303,15 @@ class Worker:
             else:
                 return
 
+    async def _until_idle(self) -> None:
+        """No call, and no stream that was promised to come."""
+        assert self._ingress is not None
+        while not self.idle.is_set() or self._ingress.promised:
+            await self.idle.wait()
+            await self._ingress.promises_kept()
+
     async def _drain(self, hurry: asyncio.Event) -> None:
-        idle: asyncio.Task[Any] = asyncio.create_task(self.idle.wait())
+        idle: asyncio.Task[Any] = asyncio.create_task(self._until_idle())
         hurried: asyncio.Task[Any] = asyncio.create_task(hurry.wait())
         limit_s = self._settings.serve.drain_s
         await asyncio.wait([idle, hurried], timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)

@@ -37,6 +37,7 @@ class Kept:
 
     last_good: Path
     ticket_key: str
+    siblings: Path
 
 
 class Workers:
@@ -84,8 +85,8 @@ class Workers:
 
     @property
     def have_http(self) -> bool:
-        """Whether there is a public HTTP port: it is the first worker's."""
-        return bool(self._workers) and "http" in self._workers[0].ready
+        """Whether a worker listens on the public HTTP port."""
+        return any("http" in worker.ready for worker in self._workers)
 
     @property
     def up(self) -> int:
@@ -205,6 +206,7 @@ class Workers:
         start = WorkerStart(
             last_good=kept.last_good,
             ticket_key=kept.ticket_key,
+            siblings=kept.siblings,
             settings=self._settings.model_copy(update={"sip": part}),
             agent_port=await self._agent_port(),
             number=number,

@@ -62,6 +62,10 @@ class Bridge:
         return f"twilio+ws://127.0.0.1:{self.http_port}/twilio/stream"
 
     @property
+    def twilio_voice(self) -> str:
+        return f"http://127.0.0.1:{self.http_port}/twilio/voice"
+
+    @property
     def generic(self) -> str:
         return f"ws://127.0.0.1:{self.http_port}/generic/stream"
 

@@ -1,4 +1,5 @@
-"""Several workers behind one SIP port: real callers, real processes, some of which are killed."""
+"""Several workers behind one SIP port and one HTTP port: real callers, real processes, some of which are
+killed."""
 
 from __future__ import annotations
 
@@ -7,14 +8,19 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from telbridge.caller.events import EndedBy
 from telbridge.caller.handle import CallFailed, CallHandle
 from telbridge.caller.softphone import Softphone
+from telbridge.caller.streams.call import StreamCall
+from telbridge.caller.streams.phone import CALLED, CALLER, TEST_ACCOUNT, StreamPhone
+from telbridge.caller.streams.webhook import Account, new_sid, post, read_twiml, sign, voice_form
 from telbridge.legs.sip.library import built_folder
 from tests.e2e.bridge import Bridge, free_port, serving
 
@@ -23,6 +29,7 @@ HEEDLESS = Path(__file__).parent.parent / "legs" / "scenarios"
 """Of Record-Route and Contact."""
 TWO_WORKERS = {"sip": {"max_calls": 200}}
 ECHO = {"local_agent": {"brain": "echo"}, "call": {"greeting": '""'}}
+OURS = Account(TEST_ACCOUNT, "0123456789abcdef0123456789abcdef")
 
 
 def worker_of(call: CallHandle) -> int:
@@ -37,7 +44,7 @@ async def refusal(phone: Softphone, bridge: Bridge) -> tuple[int, bool]:
     return refused.value.ended.code, refused.value.ended.retry_after_s is not None
 
 
-async def talk(*calls: CallHandle) -> bool:
+async def talk(*calls: CallHandle | StreamCall) -> bool:
     """All of them are there, and while we speak, audio comes."""
     before = [len(call.received) for call in calls]
     await asyncio.gather(*(call.play(bytes(8000)) for call in calls))
@@ -52,11 +59,14 @@ def sipp(bridge: Bridge, scenario: Path, transport: str, calls: int) -> subproce
     return subprocess.run(command, capture_output=True, text=True, timeout=40, check=False)
 
 
-async def test_calls_over_two_workers_and_what_is_killed_under_them(tmp_path: Path) -> None:
+async def test_calls_over_two_workers_and_what_is_killed_under_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if built_folder() is None:
         pytest.skip("no built pjsua2: the wheel's workers are tried below")
     if (os.cpu_count() or 1) < 2:
         pytest.skip("a worker a core")
+    monkeypatch.setenv("TWILIO_AUTH_TOKEN", OURS.token)
     settings = {**TWO_WORKERS, **ECHO, "serve": {"drain_s": 20}}
     async with serving("built", tmp_path, settings) as bridge, Softphone("127.0.0.1") as phone:
         for scenario, transport in ((SCENARIOS / "routed_call.xml", "u1"), (HEEDLESS / "brief.xml", "t1")):
@@ -64,14 +74,43 @@ async def test_calls_over_two_workers_and_what_is_killed_under_them(tmp_path: Pa
             assert done.returncode == 0, (scenario.name, done.stdout[-3000:], done.stderr[-3000:])
         records = await bridge.records(8)
         assert {record["ending"] for record in records} == {"caller_hung_up"}
-        await _kills(bridge, phone)
+        async with StreamPhone(account=OURS) as carrier:
+            assert carrier._http.connector is not None
+            carrier._http.connector._force_close = True  # Each request to whichever worker the kernel takes.
+            await _streams(bridge, carrier)
+            await _kills(bridge, phone, carrier)
         await _drains(bridge, phone)
         assert not bridge.logged("dispatcher_bug") and not bridge.logged("sip_bug"), bridge.log
     (totals,) = bridge.logged("dispatcher_stopped")
     assert totals["malformed"] == 0
 
 
-async def _kills(bridge: Bridge, phone: Softphone) -> None:
+async def _streams(bridge: Bridge, carrier: StreamPhone) -> None:
+    """Webhook, upgrade and status callback of a call come to whichever worker."""
+    before = len(bridge.logged("call_arrived"))
+    calls = [await carrier.call(bridge.twilio) for _ in range(8)]
+    arrived = (await bridge.until_logged("call_arrived", count=before + 8))[before:]
+    assert Counter(line["process"] for line in arrived) == {"worker 1": 4, "worker 2": 4}
+    await bridge.until_logged("answered", count=before + 8)
+    assert await talk(*calls)
+    for call in calls:
+        await carrier.tell_status(call, "completed")
+        await asyncio.wait_for(call.wait_ended(), 20)
+    ends = (await bridge.until_logged("call_ended", count=before + 8))[before:]
+    assert {line["ending"] for line in ends} == {"caller_hung_up"}
+
+    form = voice_form(OURS, new_sid("CA"), CALLER, CALLED)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as http:
+        url = read_twiml(await post(http, OURS, bridge.twilio_voice, form)).url
+        signed = {"X-Twilio-Signature": sign(OURS.token, url)}
+        async with http.ws_connect(url, headers=signed):
+            for _ in range(8):
+                with pytest.raises(aiohttp.WSServerHandshakeError, match="403"):
+                    await http.ws_connect(url, headers=signed)
+
+
+async def _kills(bridge: Bridge, phone: Softphone, carrier: StreamPhone) -> None:
+    streams = [await carrier.call(bridge.twilio) for _ in range(4)]
     uris = [bridge.uri, f"{bridge.uri};transport=tcp"] * 2
     calls = []
     for uri in (*uris, *uris[::-1]):
@@ -86,6 +125,13 @@ async def _kills(bridge: Bridge, phone: Softphone) -> None:
     for call in lost:
         assert (await call.wait_ended(10)).by is EndedBy.PEER
     assert await talk(*kept)
+    cut = [asyncio.create_task(stream.wait_ended()) for stream in streams]
+    async with asyncio.timeout(20):
+        while sum(each.done() for each in cut) < 2:
+            await asyncio.wait([each for each in cut if not each.done()], return_when="FIRST_COMPLETED")
+    whole = [stream for stream in streams if not stream.ended]
+    whole.append(await carrier.call(bridge.twilio))
+    assert len(whole) == 3 and await talk(*whole)
     await bridge.until_logged("child_restarted", child="worker 2")
     fresh = await phone.call(bridge.uri)
     await fresh.wait_answered(10)
@@ -110,6 +156,10 @@ async def _kills(bridge: Bridge, phone: Softphone) -> None:
     await after.hang_up()
     for call in kept:
         await call.hang_up()  # their connections died with the dispatcher
+    assert await talk(*whole)
+    for stream in whole:
+        await stream.hang_up()
+    await asyncio.gather(*cut)
 
 
 async def _drains(bridge: Bridge, phone: Softphone) -> None:

@@ -7,6 +7,8 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -33,6 +35,15 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One of several, see `Ingress`."""
+
+    number: int
+    siblings: Path
+    by_sip: Callable[[], int] = lambda: 0
 
 
 class Side:
@@ -124,9 +135,11 @@ async def stream_bed(
     dialplan: str = "",
     on_dial: Callable[[Dial], Awaitable[DialEnd]] | None = None,
     ticket_key: bytes | None = None,
+    worker: Worker | None = None,
     **sections: Any,
 ) -> AsyncIterator[StreamBed]:
-    """`sections`: settings over test-friendly ones. `dialplan`: of every call. `on_dial`: see the phone."""
+    """`sections`: settings over test-friendly ones. `dialplan`: of every call. `on_dial`: see the phone.
+    `worker`: which one of several this is."""
     port = free_port()
     http = {"port": port, "requests_per_second": 1000, **sections.pop("http", {})}
     audiosocket = {"port": free_port(), **sections.pop("audiosocket", {})}
@@ -138,6 +151,7 @@ async def stream_bed(
         structlog.get_logger(),
         environ={"TWILIO_AUTH_TOKEN": TOKEN} if environ is None else environ,
         ticket_key=ticket_key,
+        **({} if worker is None else asdict(worker)),
     )
     await ingress.start()
     try:

@@ -526,6 +526,9 @@ async def _deaf_generic_stream(port: int) -> tuple[asyncio.StreamReader, asyncio
 async def test_full_and_draining_are_503() -> None:
     async with stranger(streams={"max_calls": 1}) as they:
         url = await they.webhook()
+        with pytest.raises(Refusal, match="503"):
+            await they.bed.dial()  # The one place is promised.
+        they.bed.ingress._room.let_go(they.call_sid)  # Its stream did not come in time.
         await they.bed.dial()
         assert await they.refused(url) == 503
         with pytest.raises(Refusal, match="503"):

@@ -31,7 +31,7 @@ class Page:
     """The admin port with the page on it; `listening`: whether a worker takes calls."""
 
     http: aiohttp.ClientSession
-    office: TicketOffice = field(default_factory=lambda: TicketOffice(KEY))
+    office: TicketOffice = field(default_factory=lambda: TicketOffice(KEY, home="1.a"))
     listening: bool = True
 
     async def line(self, **headers: str) -> tuple[int, Any]:
@@ -48,7 +48,7 @@ async def a_page(**http: Any) -> AsyncIterator[Page]:
     )
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
         page = Page(session)
-        phone = PhonePage(settings, TicketOffice(KEY), lambda: page.listening)
+        phone = PhonePage(settings, TicketOffice(KEY), lambda: "1.a" if page.listening else None)
         admin = Admin(settings.admin, list, phone.routes())
         await admin.start()
         try:

@@ -1,7 +1,8 @@
 """One-time tokens by which a stream proves that its webhook was ours.
 
-A ticket holds what it is bound to and when it expires, under a key of this process; nothing is stored for one
-until it is used, and what is stored then only until it would have expired: memory is bounded by real calls.
+A ticket holds what it is bound to and when it expires, under a key; nothing is stored for one until it is
+used, and what is stored then only until it would have expired: memory is bounded by real calls. Where several
+processes have the key, a ticket names the one that takes it, its home: so it is good once for all of them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import binascii
 import hashlib
 import hmac
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 TICKET_S: Final = 120
@@ -33,14 +34,17 @@ class Ticket:
 
     account: str
     call: str
+    home: str = field(default="", compare=False)
+    """The process that takes it; "": any."""
 
 
 class TicketOffice:
     """Issues tickets and takes each once."""
 
-    def __init__(self, key: bytes | None = None, *, valid_s: int = TICKET_S) -> None:
+    def __init__(self, key: bytes | None = None, *, valid_s: int = TICKET_S, home: str = "") -> None:
+        """`home`: of tickets that say no other."""
         self._key = key or secrets.token_bytes(32)
-        self._valid_s = valid_s
+        self._valid_s, self._home = valid_s, home
         self._used: dict[bytes, int] = {}
 
     def __len__(self) -> int:
@@ -50,13 +54,17 @@ class TicketOffice:
     def issue(self, ticket: Ticket, now_ns: int) -> str:
         """A text fit for a path segment."""
         expires_s = now_ns // 1_000_000_000 + self._valid_s
-        body = b"\0".join((ticket.account.encode(), ticket.call.encode()))
+        named = ticket.home or self._home, ticket.account, ticket.call
+        body = b"\0".join(name.encode() for name in named)
         body = expires_s.to_bytes(8, "big") + secrets.token_bytes(_NONCE) + body
         return base64.urlsafe_b64encode(self._mac(body) + body).decode().rstrip("=")
 
     def take(self, text: str, now_ns: int) -> Ticket:
-        """TicketRefused unless it is ours, fresh, and taken for the first time."""
+        """TicketRefused unless it is ours, fresh, and taken for the first time. One with another home is
+        returned untaken: that home is to be asked."""
         mac, expires_s, ticket = self._opened(text, now_ns)
+        if ticket.home not in ("", self._home):
+            return ticket
         if mac in self._used:
             raise TicketRefused("the ticket was used before")
         self._forget_expired(now_ns // 1_000_000_000)
@@ -75,8 +83,8 @@ class TicketOffice:
         expires_s = int.from_bytes(body[:8], "big")
         if now_ns // 1_000_000_000 >= expires_s:
             raise TicketRefused("the ticket has expired")
-        account, _, call = body[8 + _NONCE :].decode().partition("\0")
-        return mac, expires_s, Ticket(account, call)
+        home, account, call = body[8 + _NONCE :].decode().split("\0", 2)
+        return mac, expires_s, Ticket(account, call, home)
 
     def _mac(self, body: bytes) -> bytes:
         return hmac.new(self._key, body, hashlib.sha256).digest()[:_MAC]
