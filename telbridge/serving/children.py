@@ -23,6 +23,7 @@ log = structlog.get_logger()
 READY_S: Final = 60.0
 """Models are loaded and pjsua2 is started well within this."""
 BACKOFF_S: Final = (0.2, 1.0, 5.0, 15.0)
+RETIRE: Final = '{"retire": true}'
 LOOK_S: Final = 1.0
 MISSED: Final = 6
 """So many looks in a row without a pulse, which comes once a second, and a child hangs. Nobody talks to a
@@ -57,7 +58,9 @@ class Child:
         """The child's ready line."""
         self.restarts = 0
         self._is_ready = False
-        self._nursery, self._job, self._first_line = nursery, job, first_line
+        self.nursery: Nursery = nursery
+        """Where it comes from when it is started again."""
+        self._job, self._first_line = job, first_line
         self._on_message, self._on_ready, self._on_death = on_message, on_ready, on_death
         self._process: Newborn | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -86,6 +89,17 @@ class Child:
         if self._watch is not None:
             await self._watch
             self._watch = None
+
+    async def retire(self) -> None:
+        """Have it end with its last call, however long that takes, and wait for it. One that is not ready has
+        no calls."""
+        self._stopping.set()
+        if self.is_ready:
+            self.tell(RETIRE)
+        else:
+            self.terminate()
+        if self._watch is not None:
+            await self._watch
 
     def terminate(self) -> None:
         """Another SIGTERM, which tells a draining child to hurry."""
@@ -122,7 +136,7 @@ class Child:
 
     async def _bear(self) -> None:
         self._is_ready = False
-        process = self._process = await self._nursery.birth(self._job())
+        process = self._process = await self.nursery.birth(self._job())
         try:
             if self._first_line is not None:
                 process.write((await self._first_line()).encode() + b"\n")
@@ -165,6 +179,8 @@ class Child:
             try:
                 await self._spawn()
                 log.info("child_restarted", child=self.name, pid=self.pid)
+                if self._stopping.is_set():
+                    self.terminate()
             except ChildFailed as error:
                 log.error("child_failed", child=self.name, error=str(error))
 

@@ -146,6 +146,8 @@ class Dispatching:
             case "up":
                 dispatcher.worker_up(Worker(number, order["port"], order["max_calls"]))
                 dispatcher.worker_says(number, order["calls"], order["streams"])
+            case "retire":
+                dispatcher.worker_retires(number)
             case "gone":
                 self._shell.send(dispatcher.worker_gone(number, time.monotonic_ns()))
             case "calls":

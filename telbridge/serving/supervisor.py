@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import secrets
 import signal
 import sys
@@ -18,8 +19,9 @@ from telbridge import __version__
 from telbridge.config import ConfigErrors, Settings
 from telbridge.legs.streams.tickets import TicketOffice
 from telbridge.ops import catalogue
+from telbridge.serving import upgrade as upgrading
 from telbridge.serving.admin import Admin
-from telbridge.serving.births import Nursery
+from telbridge.serving.births import BirthFailed, Nursery
 from telbridge.serving.calls import Calls
 from telbridge.serving.children import Child, ChildFailed
 from telbridge.serving.dialplans import uses_local_agent
@@ -27,6 +29,7 @@ from telbridge.serving.figures import Figures, Own
 from telbridge.serving.ingress_siblings import present
 from telbridge.serving.nursery import Job
 from telbridge.serving.phone_page import PHONE, PhonePage
+from telbridge.serving.planning import Plan
 from telbridge.serving.workers import DISPATCHER, WORKER, Kept, Workers
 
 log = structlog.get_logger()
@@ -46,10 +49,15 @@ class Supervisor:
         settings: Settings,
         on_ready: Callable[[Mapping[str, Any]], None],
         nursery: Nursery | None = None,
+        config: Path | None = None,
     ) -> None:
-        """`nursery`: where its children come from; default: one that has to load all modules first."""
+        """`nursery`: where its children come from; default: one that has to load all modules first. `config`:
+        the file that an upgrade reads, besides the environment."""
         self._settings, self._on_ready = settings, on_ready
-        self._nursery = nursery or Nursery(PRELOAD)
+        self._nursery, self._config = nursery or Nursery(PRELOAD), config
+        self._nurseries = [self._nursery]
+        """All that may have children."""
+        self._upgrading = asyncio.Lock()
         self._stop = asyncio.Event()
         self._last_good: Path | None = None
         """What a worker leaves for the one that takes its place; gone with the supervisor."""
@@ -72,6 +80,7 @@ class Supervisor:
         self._ticket_key = secrets.token_bytes(32)
         phone = PhonePage(settings, TicketOffice(self._ticket_key), self._line)
         pages = [self._figures.page(self._own_figures), *self._calls.pages(), *phone.routes()]
+        pages.append(upgrading.route(self.upgrade))
         self._admin = Admin(settings.admin, self._not_ready, pages)
 
     async def run(self) -> None:
@@ -95,6 +104,29 @@ class Supervisor:
         finally:
             await self._end(loop)
             kept.cleanup()
+
+    async def upgrade(self) -> Mapping[str, Any]:
+        """Have other workers, with the code and the settings of now, take the calls. Gives what is there then.
+        ChildFailed if that cannot be: all stays as it was."""
+        if self._upgrading.locked() or self._stop.is_set():
+            raise ChildFailed("an upgrade or the end is under way")
+        async with self._upgrading:
+            if why := self._workers.why_irreplaceable():
+                raise ChildFailed(why)
+            nursery = Nursery(PRELOAD)
+            self._nurseries.append(nursery)
+            try:
+                made = await self._planned(nursery)
+                await self._workers.replace(nursery, made)
+            except ChildFailed as error:
+                log.error("upgrade_failed", error=str(error))
+                if nursery.is_empty:
+                    await nursery.aclose()
+                raise
+            self._agent.nursery = nursery
+        now = {"version": made.version, "workers": self._workers.up, "retiring": self._workers.retiring}
+        log.info("upgraded", **now)
+        return now
 
     def stop(self) -> None:
         """As a SIGTERM does."""
@@ -120,7 +152,8 @@ class Supervisor:
         await drain
         hurried.cancel()
         await self._agent.stop(AGENT_STOP_S)
-        await self._nursery.aclose()
+        for nursery in self._nurseries:
+            await nursery.aclose()
         await self._calls.stop()
         await self._admin.stop()
         self._figures.close()
@@ -186,6 +219,27 @@ class Supervisor:
         await self._agent.start()
         self._agent_port = int(self._agent.ready["port"])
         self._agent_ready.set()
+
+    async def _planned(self, nursery: Nursery) -> Plan:
+        """What the workers are to be, by the code and the settings of now. Raises ChildFailed."""
+        job = Job("planning", "telbridge.serving.planning", [str(self._config)] if self._config else [])
+        try:
+            child = await nursery.birth(job)
+        except BirthFailed as error:
+            raise ChildFailed(f"the new code does not start: {error}") from None
+        said = json.loads(await child.readline() or b'{"error": "the new code does not start: see the log"}')
+        await child.wait()
+        if "error" in said:
+            raise ChildFailed(said["error"])
+        made = Plan(**said)
+        before = self._settings.model_dump(mode="json")
+        if fixed := list(upgrading.cannot_change(before, made.all_settings)):
+            raise ChildFailed(f"{', '.join(fixed)} cannot change while calls go on: restart for that")
+        if made.local and not self._local:
+            raise ChildFailed("the embedded agent, which dialplans want now, does not run: restart for that")
+        if before["ari"]["url"] or made.all_settings["ari"]["url"]:
+            raise ChildFailed("[ari]: Asterisk tells one worker alone of its calls: restart instead")
+        return made
 
     def _kept_for_workers(self) -> Kept:
         assert self._last_good is not None

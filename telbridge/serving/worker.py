@@ -96,13 +96,16 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self.serving = asyncio.Event()
         """Set once calls are answered."""
+        self.retired = asyncio.Event()
+        """Set once others take its place: no new calls, and no deadline for those that it has."""
         self.idle = asyncio.Event()
         """Set while there is no call."""
         self.idle.set()
         self._http: aiohttp.ClientSession | None = None
 
     async def run(self, stop: asyncio.Event, hurry: asyncio.Event) -> None:
-        """Serve until `stop`, then drain until the calls have ended, the deadline, or `hurry`."""
+        """Serve until `stop` or retired, then drain until the calls have ended, the deadline, which counts
+        from `stop`, or `hurry`."""
         async with make_http_session() as http:
             self._http = http
             endpoint = SipEndpoint(self._settings.sip, self._on_call, log=log, front=self._front)
@@ -134,11 +137,11 @@ class Worker:
                 self.serving.set()
                 facts = {**endpoint.describe(), **ingress.describe(), HAS_PULSE: True}
                 _say(event="ready", sip_port=endpoint.port, **facts)
-                await stop.wait()
+                await _any_of(stop, self.retired)
                 endpoint.drain()
                 ingress.drain()
-                log.info("worker_draining", calls=len(self._calls))
-                await self._drain(hurry)
+                log.info("worker_draining", calls=len(self._calls), retired=self.retired.is_set())
+                await self._drain(stop, hurry)
             finally:
                 pulse.stop()
                 _say(event=LAST_PULSE)
@@ -176,8 +179,12 @@ class Worker:
             _say(event="calls", calls=counts[0], streams=counts[1])
 
     def hear(self, line: bytes | bytearray) -> None:
-        """What another worker tells by way of the supervisor."""
-        self._callers.called(json.loads(line)["called"])
+        """What the supervisor tells, or another worker by way of it."""
+        order = json.loads(line)
+        if "called" in order:
+            self._callers.called(order["called"])
+        elif "retire" in order:
+            self.retired.set()
 
     async def _serve(self, leg: Leg) -> None:
         """One call, walled off: whatever goes wrong in it ends it and no other."""
@@ -310,20 +317,31 @@ class Worker:
             await self.idle.wait()
             await self._ingress.promises_kept()
 
-    async def _drain(self, hurry: asyncio.Event) -> None:
+    async def _drain(self, stop: asyncio.Event, hurry: asyncio.Event) -> None:
         idle: asyncio.Task[Any] = asyncio.create_task(self._until_idle())
         hurried: asyncio.Task[Any] = asyncio.create_task(hurry.wait())
-        limit_s = self._settings.serve.drain_s
-        await asyncio.wait([idle, hurried], timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        late: asyncio.Task[Any] = asyncio.create_task(self._deadline(stop))
+        await asyncio.wait([idle, hurried, late], return_when=asyncio.FIRST_COMPLETED)
         for call in list(self._calls.values()):
             call.end()
         await asyncio.wait([idle], timeout=LAST_CALLS_S + PCM_8K.ms_in(len(self._words.apology)) / 1000)
-        for task in (idle, hurried):
+        for task in (idle, hurried, late):
             task.cancel()
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+    async def _deadline(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        await asyncio.sleep(self._settings.serve.drain_s)
+
+
+async def _any_of(*events: asyncio.Event) -> None:
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
 
 
 @dataclass(frozen=True, slots=True)
