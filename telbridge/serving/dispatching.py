@@ -27,7 +27,7 @@ from telbridge.legs.sip.tcp_filter import TcpFilter
 from telbridge.legs.sip.tls import Tls
 from telbridge.ops import logging
 from telbridge.serving.ingress_limits import Throttle
-from telbridge.serving.vital import HAS_PULSE, LAST_PULSE, PULSE
+from telbridge.serving.vital import HAS_PULSE, LAST_PULSE, PULSE, RETIRED
 
 log = structlog.get_logger()
 
@@ -148,6 +148,7 @@ class Dispatching:
                 dispatcher.worker_says(number, order["calls"], order["streams"])
             case "retire":
                 dispatcher.worker_retires(number)
+                print(json.dumps({"event": RETIRED, "number": number}), flush=True)
             case "gone":
                 self._shell.send(dispatcher.worker_gone(number, time.monotonic_ns()))
             case "calls":

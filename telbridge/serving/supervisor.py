@@ -36,6 +36,7 @@ log = structlog.get_logger()
 
 PRELOAD: Final = (WORKER, DISPATCHER)
 """What a nursery loads at once; the rest when it is wanted."""
+PLANNING: Final = "telbridge.serving.planning"
 AGENT_STOP_S: Final = 5.0
 WORKER_GRACE_S: Final = 20.0
 """On top of the drain time: BYEs go out, records are written, pjsua2 ends."""
@@ -106,8 +107,8 @@ class Supervisor:
             kept.cleanup()
 
     async def upgrade(self) -> Mapping[str, Any]:
-        """Have other workers, with the code and the settings of now, take the calls. Gives what is there then.
-        ChildFailed if that cannot be: all stays as it was."""
+        """Have other workers, with the code and the settings of now, take the calls. Gives what is there
+        then. ChildFailed if that cannot be: all stays as it was."""
         if self._upgrading.locked() or self._stop.is_set():
             raise ChildFailed("an upgrade or the end is under way")
         async with self._upgrading:
@@ -222,7 +223,7 @@ class Supervisor:
 
     async def _planned(self, nursery: Nursery) -> Plan:
         """What the workers are to be, by the code and the settings of now. Raises ChildFailed."""
-        job = Job("planning", "telbridge.serving.planning", [str(self._config)] if self._config else [])
+        job = Job("planning", PLANNING, [str(self._config)] if self._config else [])
         try:
             child = await nursery.birth(job)
         except BirthFailed as error:

@@ -63,6 +63,8 @@ log = structlog.get_logger()
 NOT_FOUND: Final = 404
 FIGURES_S: Final = 3.0
 """Between two looks at a live call."""
+LAST_INVITES_S: Final = 0.5
+"""After the dispatcher gives us no more calls: what it gave us before may still stand in our socket."""
 CALLERS_AGAIN_S: Final = 30.0
 LAST_CALLS_S: Final = 4.5
 """After the drain deadline: calls that were asked to end get so long, and the length of the apology, to say
@@ -138,8 +140,10 @@ class Worker:
                 facts = {**endpoint.describe(), **ingress.describe(), HAS_PULSE: True}
                 _say(event="ready", sip_port=endpoint.port, **facts)
                 await _any_of(stop, self.retired)
-                endpoint.drain()
                 ingress.drain()
+                if self.retired.is_set():
+                    await _within(LAST_INVITES_S, stop)
+                endpoint.drain()
                 log.info("worker_draining", calls=len(self._calls), retired=self.retired.is_set())
                 await self._drain(stop, hurry)
             finally:
@@ -335,6 +339,11 @@ class Worker:
     async def _deadline(self, stop: asyncio.Event) -> None:
         await stop.wait()
         await asyncio.sleep(self._settings.serve.drain_s)
+
+
+async def _within(limit_s: float, event: asyncio.Event) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), limit_s)
 
 
 async def _any_of(*events: asyncio.Event) -> None:

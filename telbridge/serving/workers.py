@@ -21,6 +21,7 @@ from telbridge.serving.children import Child, ChildFailed
 from telbridge.serving.nursery import Job
 from telbridge.serving.planning import Plan, plan
 from telbridge.serving.shares import shares
+from telbridge.serving.vital import RETIRED
 
 log = structlog.get_logger()
 
@@ -63,6 +64,8 @@ class Workers:
         """By number."""
         self._retiring: dict[int, Child] = {}
         """Those in whose place others have come; they still have calls."""
+        self._retired: dict[int, asyncio.Event] = {}
+        """Set once the dispatcher knows of it."""
         self._seeing_off: set[asyncio.Task[None]] = set()
         self._restarts_of_the_gone = 0
         self._dispatcher: Child | None = None
@@ -201,17 +204,21 @@ class Workers:
         }
 
     def _retire(self, number: int, worker: Child) -> None:
+        self._retired[number] = asyncio.Event()
         if number in self._up:
             self._up[number]["retiring"] = True
             self._tell(do="retire", number=number)
+        else:
+            self._retired[number].set()
         self._retiring[number] = worker
         task = asyncio.create_task(self._see_off(number, worker), name=f"see off worker {number}")
         self._seeing_off.add(task)
         task.add_done_callback(self._seeing_off.discard)
 
     async def _see_off(self, number: int, worker: Child) -> None:
+        await self._retired[number].wait()  # Or the dispatcher may still give it calls.
         await worker.retire()
-        del self._retiring[number]
+        del self._retiring[number], self._retired[number]
         self._restarts_of_the_gone += worker.restarts
         log.info("worker_retired", number=number)
         if worker.nursery is not self._nursery and worker.nursery.is_empty:
@@ -234,6 +241,7 @@ class Workers:
             self._nursery,
             partial(Job, "dispatcher", DISPATCHER),
             first_line=self._dispatcher_line,
+            on_message=self._on_dispatchers_message,
             on_ready=self._on_dispatcher,
         )
 
@@ -290,6 +298,10 @@ class Workers:
         if self._draining:
             self._tell(do="drain")
 
+    def _on_dispatchers_message(self, message: Mapping[str, Any]) -> None:
+        if message["event"] == RETIRED and (retired := self._retired.get(message["number"])) is not None:
+            retired.set()
+
     def _on_ready(self, number: int, ready: Mapping[str, Any]) -> None:
         self._up[number] = {
             "port": ready["sip_port"],
@@ -304,6 +316,8 @@ class Workers:
         self._tell_death(number, pid)
         if self._up.pop(number, None) is not None:
             self._tell(do="gone", number=number)
+        if (retired := self._retired.get(number)) is not None:
+            retired.set()
 
     def _on_message(self, number: int, message: Mapping[str, Any]) -> None:
         self._tell_message(number, message)
