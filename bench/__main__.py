@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from bench import capacity, cpu, echo, interruption, keys, meter, monologue, speech, streams
+from bench import capacity, cpu, echo, interruption, keys, meter, monologue, speech, streams, upgrade
 from bench.figures import Figure, show, store
 
 SECTIONS: Final[dict[str, Callable[[], Awaitable[list[Figure]]]]] = {
@@ -24,6 +24,7 @@ SECTIONS: Final[dict[str, Callable[[], Awaitable[list[Figure]]]]] = {
     "streams": streams.measure,
     "speech": speech.measure,
     "meter": meter.measure,
+    "upgrade": upgrade.measure,
 }
 
 

@@ -30,6 +30,7 @@ from telbridge.serving.ingress_siblings import present
 from telbridge.serving.nursery import Job
 from telbridge.serving.phone_page import PHONE, PhonePage
 from telbridge.serving.planning import Plan
+from telbridge.serving.systemd import ServiceManager
 from telbridge.serving.workers import DISPATCHER, WORKER, Kept, Workers
 
 log = structlog.get_logger()
@@ -59,6 +60,9 @@ class Supervisor:
         self._nurseries = [self._nursery]
         """All that may have children."""
         self._upgrading = asyncio.Lock()
+        self._manager = ServiceManager()
+        self._serving = False
+        """From when all children have got ready."""
         self._stop = asyncio.Event()
         self._last_good: Path | None = None
         """What a worker leaves for the one that takes its place; gone with the supervisor."""
@@ -91,6 +95,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup, sys.stderr.isatty())
+        watchdog: asyncio.Task[None] | None = None
         kept = TemporaryDirectory(prefix="telbridge-", ignore_cleanup_errors=True)
         self._last_good = Path(kept.name)
         try:
@@ -100,31 +105,44 @@ class Supervisor:
             self._calls.start()
             await self._start()
             self._on_ready({**self._workers.ready, **self._phone()})
+            self._serving = True
+            self._manager.ready(self._status())
+            watchdog = asyncio.create_task(self._feed_watchdog())
             await self._stop.wait()
             log.info("draining", limit_s=self._settings.serve.drain_s)
+            self._manager.stopping(self._settings.serve.drain_s + WORKER_GRACE_S + 2 * AGENT_STOP_S)
         finally:
             await self._end(loop)
+            if watchdog is not None:
+                watchdog.cancel()
             kept.cleanup()
 
     async def upgrade(self) -> Mapping[str, Any]:
         """Have other workers, with the code and the settings of now, take the calls. Gives what is there
         then. ChildFailed if that cannot be: all stays as it was."""
-        if self._upgrading.locked() or self._stop.is_set():
-            raise ChildFailed("an upgrade or the end is under way")
+        if self._upgrading.locked() or not self._serving or self._stop.is_set():
+            raise ChildFailed("an upgrade, the start or the end is under way")
         async with self._upgrading:
-            if why := self._workers.why_irreplaceable():
-                raise ChildFailed(why)
-            nursery = Nursery(PRELOAD)
-            self._nurseries.append(nursery)
+            self._manager.reloading()
             try:
-                made = await self._planned(nursery)
-                await self._workers.replace(nursery, made)
-            except ChildFailed as error:
-                log.error("upgrade_failed", error=str(error))
-                if nursery.is_empty:
-                    await nursery.aclose()
-                raise
-            self._agent.nursery = nursery
+                return await self._upgrade()
+            finally:
+                self._manager.ready(self._status())
+
+    async def _upgrade(self) -> Mapping[str, Any]:
+        if why := self._workers.why_irreplaceable():
+            raise ChildFailed(why)
+        nursery = Nursery(PRELOAD)
+        self._nurseries.append(nursery)
+        try:
+            made = await self._planned(nursery)
+            await self._workers.replace(nursery, made)
+        except ChildFailed as error:
+            log.error("upgrade_failed", error=str(error))
+            if nursery.is_empty:
+                await nursery.aclose()
+            raise
+        self._agent.nursery = nursery
         now = {"version": made.version, "workers": self._workers.up, "retiring": self._workers.retiring}
         log.info("upgraded", **now)
         return now
@@ -137,8 +155,10 @@ class Supervisor:
         """Asked to read the files again; or the terminal that we were started in was closed."""
         if on_terminal and not sys.stderr.isatty():
             self._stop.set()
-        else:
+        elif self._serving:
+            self._manager.reloading()
             self._workers.hang_up()
+            self._manager.ready(self._status())
 
     async def _end(self, loop: asyncio.AbstractEventLoop) -> None:
         hurry = asyncio.Event()
@@ -175,6 +195,17 @@ class Supervisor:
             await self._admin.start()
         except ConfigErrors as errors:
             raise ChildFailed(str(errors)) from None
+
+    def _status(self) -> str:
+        """As `systemctl status` shows it."""
+        return f"telbridge {__version__}: {self._workers.up} workers, SIP at {self._workers.ready['sip']}"
+
+    async def _feed_watchdog(self) -> None:
+        """As long as a worker takes calls (one that hangs is killed long before), or the last ones end."""
+        while self._manager.watchdog_s is not None:
+            if self._workers.up or self._stop.is_set():
+                self._manager.alive()
+            await asyncio.sleep(self._manager.watchdog_s / 3)
 
     def _phone(self) -> dict[str, str]:
         """Where the telephone in the browser is; {} where it cannot call."""
