@@ -28,6 +28,7 @@ from bench import (
     speech,
     streams,
     truth,
+    upgrade,
     wheel,
 )
 from bench.figures import Figure, show, store
@@ -44,6 +45,7 @@ SECTIONS: Final[dict[str, Callable[[], Awaitable[list[Figure]]]]] = {
     "speech": speech.measure,
     "meter": meter.measure,
     "truth": truth.measure,
+    "upgrade": upgrade.measure,
 }
 WITH_OPTIONS: Final[dict[str, Callable[[Options], Awaitable[list[Figure]]]]] = {
     "load": load.measure,

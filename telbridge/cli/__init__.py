@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from telbridge import __version__
-from telbridge.cli import call, check, demo, log_level, route, serve, top, why
+from telbridge.cli import call, check, demo, log_level, route, serve, top, upgrade, why
 
 app = typer.Typer(
     name="telbridge",
@@ -17,6 +17,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("serve")(serve.serve)
+app.command("upgrade")(upgrade.upgrade)
 app.command("call")(call.call)
 app.command("check")(check.check)
 app.command("route")(route.route)

@@ -40,7 +40,8 @@ def serve(
     for warning in warnings(settings):
         log.warning("settings_odd", what=warning)
     try:
-        asyncio.run(Supervisor(settings, lambda ready: _announce(settings, ready), nursery).run())
+        supervisor = Supervisor(settings, lambda ready: _announce(settings, ready), nursery, config)
+        asyncio.run(supervisor.run())
     except (ChildFailed, ConfigErrors) as error:
         typer.echo(f"telbridge: {error}", err=True)
         raise typer.Exit(1) from None

@@ -105,6 +105,11 @@ class Dispatcher:
         if (worker := self._fleet.get(number)) is not None:
             worker.calls, worker.streams = calls, streams
 
+    def worker_retires(self, number: int) -> None:
+        """It gets no new calls."""
+        if (worker := self._fleet.get(number)) is not None:
+            worker.retiring = True
+
     def worker_gone(self, number: int, now_ns: int) -> list[Send]:
         """It died: whoever talks to it gets BYE, whoever waits for an answer 503."""
         self._fleet.remove(number)

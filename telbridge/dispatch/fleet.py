@@ -19,6 +19,8 @@ class Worker:
     """As it said itself; it knows of calls that were begun before us."""
     streams: int = 0
     """Its calls that do not come by SIP: they take no slot, but they are work."""
+    retiring: bool = False
+    """It keeps its calls and gets no more."""
 
 
 class Fleet:
@@ -48,12 +50,16 @@ class Fleet:
         """Who takes a new call; None if nobody can. What we have just handed out counts before its worker
         says so; what a worker says counts where we have forgotten."""
         loads = {number: self._load(worker, ours) for number, worker in self._workers.items()}
-        free = [number for number, load in loads.items() if load < self._workers[number].max_calls]
+        free = [number for number, load in loads.items() if self._has_room(number, load)]
         if not free or sum(loads.values()) >= self._max_calls:
             return None
         return self._workers[
             min(free, key=lambda number: (loads[number] + self._workers[number].streams, number))
         ]
+
+    def _has_room(self, number: int, load: int) -> bool:
+        worker = self._workers[number]
+        return load < worker.max_calls and not worker.retiring
 
     def _load(self, worker: Worker, ours: Mapping[int, int]) -> int:
         return max(worker.calls, ours.get(worker.number, 0))

@@ -19,6 +19,8 @@ from telbridge.serving.nursery import MAX_MESSAGE, Job
 
 log = structlog.get_logger()
 
+MAX_LINE: Final = 1024 * 1024
+"""Of a child's stdout."""
 UNKNOWN: Final = 255
 """Exit status of a child whose nursery died before it."""
 
@@ -102,6 +104,11 @@ class Nursery:
             return await self._birth(job)
         except _NurseryDied:
             return await self._birth(job)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no child of it lives."""
+        return not self._living and not self._expected
 
     async def aclose(self) -> None:
         """No more children; those that live are without us from now on. Safe twice."""
@@ -205,7 +212,7 @@ class _Pipes:
         loop = asyncio.get_running_loop()
         (stdin, ours_in), (ours_out, stdout) = os.pipe(), os.pipe()
         writer, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(ours_in, "wb", 0))
-        heard = asyncio.StreamReader()
+        heard = asyncio.StreamReader(MAX_LINE)
         reader, _ = await loop.connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(heard), os.fdopen(ours_out, "rb", 0)
         )

@@ -16,12 +16,19 @@ import structlog
 
 from telbridge.serving.births import BirthFailed, Newborn, Nursery
 from telbridge.serving.nursery import Job
+from telbridge.serving.vital import HAS_PULSE, LAST_PULSE, PULSE
 
 log = structlog.get_logger()
 
 READY_S: Final = 60.0
 """Models are loaded and pjsua2 is started well within this."""
 BACKOFF_S: Final = (0.2, 1.0, 5.0, 15.0)
+RETIRE: Final = '{"retire": true}'
+LOOK_S: Final = 1.0
+MISSED: Final = 6
+"""So many looks in a row without a pulse, which comes once a second, and a child hangs. Nobody talks to a
+line that was dead for so long; event loops that have only too much to do are late by tenths of a second.
+Looks are counted, not seconds: a supervisor that stood still itself, or a machine that slept, misses one."""
 STEADY_S: Final = 60.0
 """A child that lived so long has no failures behind it."""
 
@@ -51,11 +58,15 @@ class Child:
         """The child's ready line."""
         self.restarts = 0
         self._is_ready = False
-        self._nursery, self._job, self._first_line = nursery, job, first_line
+        self.nursery: Nursery = nursery
+        """Where it comes from when it is started again."""
+        self._job, self._first_line = job, first_line
         self._on_message, self._on_ready, self._on_death = on_message, on_ready, on_death
         self._process: Newborn | None = None
         self._watch: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
+        self._missed: int | None = None
+        """Looks since the last pulse; None where none is expected."""
 
     async def start(self) -> None:
         """Start it and wait until it is ready. Raises ChildFailed."""
@@ -78,6 +89,17 @@ class Child:
         if self._watch is not None:
             await self._watch
             self._watch = None
+
+    async def retire(self) -> None:
+        """Have it end with its last call, however long that takes, and wait for it. One that is not ready has
+        no calls."""
+        self._stopping.set()
+        if self.is_ready:
+            self.tell(RETIRE)
+        else:
+            self.terminate()
+        if self._watch is not None:
+            await self._watch
 
     def terminate(self) -> None:
         """Another SIGTERM, which tells a draining child to hurry."""
@@ -114,7 +136,7 @@ class Child:
 
     async def _bear(self) -> None:
         self._is_ready = False
-        process = self._process = await self._nursery.birth(self._job())
+        process = self._process = await self.nursery.birth(self._job())
         try:
             if self._first_line is not None:
                 process.write((await self._first_line()).encode() + b"\n")
@@ -157,6 +179,8 @@ class Child:
             try:
                 await self._spawn()
                 log.info("child_restarted", child=self.name, pid=self.pid)
+                if self._stopping.is_set():
+                    self.terminate()
             except ChildFailed as error:
                 log.error("child_failed", child=self.name, error=str(error))
 
@@ -170,10 +194,35 @@ class Child:
     async def _listen(self) -> None:
         process = self._process
         assert process is not None
-        while (message := await _message(process)) is not None:
-            self._on_message(message)
+        self._missed = 0 if self.ready.get(HAS_PULSE) else None
+        watch = asyncio.create_task(self._watch_pulse(process))
+        try:
+            while (message := await _message(process)) is not None:
+                self._hear(message)
+        finally:
+            watch.cancel()
         await process.wait()
         self._on_death(process.pid)
+
+    def _hear(self, message: Mapping[str, Any]) -> None:
+        if message["event"] == PULSE:
+            self._missed = 0
+        elif message["event"] == LAST_PULSE:
+            self._missed = None
+        else:
+            self._on_message(message)
+
+    async def _watch_pulse(self, process: Newborn) -> None:
+        """What has one and loses it is ended."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if self._missed is None:
+                continue
+            self._missed += 1
+            if self._missed > MISSED:
+                log.error("child_hangs", child=self.name, pid=process.pid, silent_s=MISSED * LOOK_S)
+                process.send_signal(signal.SIGKILL)
+                return
 
 
 async def _message(process: Newborn) -> Mapping[str, Any] | None:

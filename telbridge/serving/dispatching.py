@@ -28,9 +28,11 @@ from telbridge.legs.sip.tcp_filter import TcpFilter
 from telbridge.legs.sip.tls import Tls
 from telbridge.ops import logging
 from telbridge.serving.ingress_limits import Throttle
+from telbridge.serving.vital import HAS_PULSE, LAST_PULSE, PULSE, RETIRED
 
 log = structlog.get_logger()
 
+BEAT_S: Final = 1.0
 PER_SOURCE_PER_S: Final = 100.0
 """New calls and OPTIONS of one address, twice as many at once: a trunk stays below, a loop does not."""
 
@@ -89,13 +91,16 @@ class Dispatching:
         try:
             await self._shell.start()
             tcp_filters = list(self._filters(place))
-            reader = asyncio.create_task(self._listen())
+            tasks = [asyncio.create_task(self._listen()), asyncio.create_task(_beat())]
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop.set)
             sip = _where(place)
             log.info("dispatcher_listening", sip=sip)
-            print(json.dumps({"event": "ready", "sip": sip, "inner_port": inner_port}), flush=True)
+            ready = {"event": "ready", "sip": sip, "inner_port": inner_port, HAS_PULSE: True}
+            print(json.dumps(ready), flush=True)
             await self._stop.wait()
-            reader.cancel()
+            for task in tasks:
+                task.cancel()
+            print(json.dumps({"event": LAST_PULSE}), flush=True)
             log.info(
                 "dispatcher_stopped",
                 **asdict(self._dispatcher.counters),
@@ -142,6 +147,9 @@ class Dispatching:
             case "up":
                 dispatcher.worker_up(Worker(number, order["port"], order["max_calls"]))
                 dispatcher.worker_says(number, order["calls"], order["streams"])
+            case "retire":
+                dispatcher.worker_retires(number)
+                print(json.dumps({"event": RETIRED, "number": number}), flush=True)
             case "gone":
                 self._shell.send(dispatcher.worker_gone(number, time.monotonic_ns()))
             case "calls":
@@ -158,6 +166,13 @@ def _where(place: Place) -> str:
     """For a log line: `0.0.0.0:5060/tcp+udp, 0.0.0.0:5061/tls`."""
     there = [f"{place.host}:{place.port}/{'+'.join(sorted(place.transports))}"]
     return ", ".join([*there, *([f"{place.host}:{place.tls.port}/tls"] if place.tls else [])])
+
+
+async def _beat() -> None:
+    """Tell the supervisor that the event loop turns."""
+    while True:
+        await asyncio.sleep(BEAT_S)
+        print(json.dumps({"event": PULSE}), flush=True)
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""A worker's pulse: how late its event loop is, and which calls its doors have refused."""
+"""A worker's pulse: that it lives, how late its event loop is, and which calls its doors have refused."""
 
 from __future__ import annotations
 
@@ -27,10 +27,13 @@ class Pulse:
         metrics: Metrics,
         refused: Callable[[], Iterator[Refused]],
         *,
+        show: Callable[[], None] = lambda: None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """`refused`: what never became a call."""
+        """`refused`: what never became a call. `show`: called once a second, as long as the event loop
+        turns."""
         self._lag, self._metrics, self._refused, self._clock = metrics.loop_lag, metrics, refused, clock
+        self._show = show
         self._seen: Counter[tuple[str, str]] = Counter()
         self._beats = 0
         self._due_ns = clock() + BEAT_NS
@@ -47,6 +50,7 @@ class Pulse:
         self._due_ns += periods * BEAT_NS
         self._beats += 1
         if self._beats % LOOK_EVERY == 0:
+            self._show()
             self._look()
 
     def _look(self) -> None:

@@ -20,8 +20,9 @@ from telbridge.config import ConfigErrors, Settings
 from telbridge.legs.streams.tickets import TicketOffice
 from telbridge.logs import LogLevel
 from telbridge.ops import catalogue
+from telbridge.serving import upgrade as upgrading
 from telbridge.serving.admin import Admin
-from telbridge.serving.births import Nursery
+from telbridge.serving.births import BirthFailed, Nursery
 from telbridge.serving.calls import Calls
 from telbridge.serving.children import Child, ChildFailed
 from telbridge.serving.dialplans import uses_local_agent
@@ -30,12 +31,15 @@ from telbridge.serving.ingress_siblings import present
 from telbridge.serving.log_level import log_level_page
 from telbridge.serving.nursery import Job
 from telbridge.serving.phone_page import PHONE, PhonePage
+from telbridge.serving.planning import Plan
+from telbridge.serving.systemd import ServiceManager
 from telbridge.serving.workers import DISPATCHER, WORKER, Kept, Workers
 
 log = structlog.get_logger()
 
 PRELOAD: Final = (WORKER, DISPATCHER)
 """What a nursery loads at once; the rest when it is wanted."""
+PLANNING: Final = "telbridge.serving.planning"
 AGENT_STOP_S: Final = 5.0
 WORKER_GRACE_S: Final = 20.0
 """On top of the drain time: BYEs go out, records are written, pjsua2 ends."""
@@ -49,10 +53,18 @@ class Supervisor:
         settings: Settings,
         on_ready: Callable[[Mapping[str, Any]], None],
         nursery: Nursery | None = None,
+        config: Path | None = None,
     ) -> None:
-        """`nursery`: where its children come from; default: one that has to load all modules first."""
+        """`nursery`: where its children come from; default: one that has to load all modules first. `config`:
+        the file that an upgrade reads, besides the environment."""
         self._settings, self._on_ready = settings, on_ready
-        self._nursery = nursery or Nursery(PRELOAD)
+        self._nursery, self._config = nursery or Nursery(PRELOAD), config
+        self._nurseries = [self._nursery]
+        """All that may have children."""
+        self._upgrading = asyncio.Lock()
+        self._manager = ServiceManager()
+        self._serving = False
+        """From when all children have got ready."""
         self._stop = asyncio.Event()
         self._last_good: Path | None = None
         """What a worker leaves for the one that takes its place; gone with the supervisor."""
@@ -76,6 +88,7 @@ class Supervisor:
         phone = PhonePage(settings, TicketOffice(self._ticket_key), self._line)
         pages = [self._figures.page(self._own_figures), *self._calls.pages(), *phone.routes()]
         pages += log_level_page(lambda: self._workers.log_level, self._change_log_level)
+        pages.append(upgrading.route(self.upgrade))
         self._admin = Admin(settings.admin, self._not_ready, pages)
 
     async def run(self) -> None:
@@ -85,6 +98,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup, sys.stderr.isatty())
+        watchdog: asyncio.Task[None] | None = None
         kept = TemporaryDirectory(prefix="telbridge-", ignore_cleanup_errors=True)
         self._last_good = Path(kept.name)
         try:
@@ -94,11 +108,47 @@ class Supervisor:
             self._calls.start()
             await self._start()
             self._on_ready({**self._workers.ready, **self._phone()})
+            self._serving = True
+            self._manager.ready(self._status())
+            watchdog = asyncio.create_task(self._feed_watchdog())
             await self._stop.wait()
             log.info("draining", limit_s=self._settings.serve.drain_s)
+            self._manager.stopping(self._settings.serve.drain_s + WORKER_GRACE_S + 2 * AGENT_STOP_S)
         finally:
             await self._end(loop)
+            if watchdog is not None:
+                watchdog.cancel()
             kept.cleanup()
+
+    async def upgrade(self) -> Mapping[str, Any]:
+        """Have other workers, with the code and the settings of now, take the calls. Gives what is there
+        then. ChildFailed if that cannot be: all stays as it was."""
+        if self._upgrading.locked() or not self._serving or self._stop.is_set():
+            raise ChildFailed("an upgrade, the start or the end is under way")
+        async with self._upgrading:
+            self._manager.reloading()
+            try:
+                return await self._upgrade()
+            finally:
+                self._manager.ready(self._status())
+
+    async def _upgrade(self) -> Mapping[str, Any]:
+        if why := self._workers.why_irreplaceable():
+            raise ChildFailed(why)
+        nursery = Nursery(PRELOAD)
+        self._nurseries.append(nursery)
+        try:
+            made = await self._planned(nursery)
+            await self._workers.replace(nursery, made)
+        except ChildFailed as error:
+            log.error("upgrade_failed", error=str(error))
+            if nursery.is_empty:
+                await nursery.aclose()
+            raise
+        self._agent.nursery = nursery
+        now = {"version": made.version, "workers": self._workers.up, "retiring": self._workers.retiring}
+        log.info("upgraded", **now)
+        return now
 
     def stop(self) -> None:
         """As a SIGTERM does."""
@@ -108,8 +158,10 @@ class Supervisor:
         """Asked to read the files again; or the terminal that we were started in was closed."""
         if on_terminal and not sys.stderr.isatty():
             self._stop.set()
-        else:
+        elif self._serving:
+            self._manager.reloading()
             self._workers.hang_up()
+            self._manager.ready(self._status())
 
     async def _end(self, loop: asyncio.AbstractEventLoop) -> None:
         hurry = asyncio.Event()
@@ -124,7 +176,8 @@ class Supervisor:
         await drain
         hurried.cancel()
         await self._agent.stop(AGENT_STOP_S)
-        await self._nursery.aclose()
+        for nursery in self._nurseries:
+            await nursery.aclose()
         await self._calls.stop()
         await self._admin.stop()
         self._figures.close()
@@ -146,6 +199,17 @@ class Supervisor:
             await self._admin.start()
         except ConfigErrors as errors:
             raise ChildFailed(str(errors)) from None
+
+    def _status(self) -> str:
+        """As `systemctl status` shows it."""
+        return f"telbridge {__version__}: {self._workers.up} workers, SIP at {self._workers.ready['sip']}"
+
+    async def _feed_watchdog(self) -> None:
+        """As long as a worker takes calls (one that hangs is killed long before), or the last ones end."""
+        while self._manager.watchdog_s is not None:
+            if self._workers.up or self._stop.is_set():
+                self._manager.alive()
+            await asyncio.sleep(self._manager.watchdog_s / 3)
 
     def _phone(self) -> dict[str, str]:
         """Where the telephone in the browser is; {} where it cannot call."""
@@ -200,6 +264,27 @@ class Supervisor:
         await self._agent.start()
         self._agent_port = int(self._agent.ready["port"])
         self._agent_ready.set()
+
+    async def _planned(self, nursery: Nursery) -> Plan:
+        """What the workers are to be, by the code and the settings of now. Raises ChildFailed."""
+        job = Job("planning", PLANNING, [str(self._config)] if self._config else [])
+        try:
+            child = await nursery.birth(job)
+        except BirthFailed as error:
+            raise ChildFailed(f"the new code does not start: {error}") from None
+        said = json.loads(await child.readline() or b'{"error": "the new code does not start: see the log"}')
+        await child.wait()
+        if "error" in said:
+            raise ChildFailed(said["error"])
+        made = Plan(**said)
+        before = self._settings.model_dump(mode="json")
+        if fixed := list(upgrading.cannot_change(before, made.all_settings)):
+            raise ChildFailed(f"{', '.join(fixed)} cannot change while calls go on: restart for that")
+        if made.local and not self._local:
+            raise ChildFailed("the embedded agent, which dialplans want now, does not run: restart for that")
+        if before["ari"]["url"] or made.all_settings["ari"]["url"]:
+            raise ChildFailed("[ari]: Asterisk tells one worker alone of its calls: restart instead")
+        return made
 
     def _kept_for_workers(self) -> Kept:
         assert self._last_good is not None

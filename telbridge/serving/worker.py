@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -61,6 +62,7 @@ from telbridge.serving.outside import World, in_format
 from telbridge.serving.pulse import Pulse, refused_by_sip, refused_streams
 from telbridge.serving.sessions import Sessions
 from telbridge.serving.traced import TracedOutside, Traces
+from telbridge.serving.vital import HAS_PULSE, LAST_PULSE, PULSE
 from telbridge.sessions.connection import make_http_session
 from telbridge.sessions.credentials import SecretMissing
 
@@ -69,6 +71,8 @@ log = structlog.get_logger()
 NOT_FOUND: Final = 404
 FIGURES_S: Final = 3.0
 """Between two looks at a live call."""
+LAST_INVITES_S: Final = 0.5
+"""After the dispatcher gives us no more calls: what it gave us before may still stand in our socket."""
 CALLERS_AGAIN_S: Final = 30.0
 LAST_AUDIO_S: Final = 2.0
 """For the end of a recording to be on the disk, before the call's record is written."""
@@ -106,13 +110,16 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self.serving = asyncio.Event()
         """Set once calls are answered."""
+        self.retired = asyncio.Event()
+        """Set once others take its place: no new calls, and no deadline for those that it has."""
         self.idle = asyncio.Event()
         """Set while there is no call."""
         self.idle.set()
         self._http: aiohttp.ClientSession | None = None
 
     async def run(self, stop: asyncio.Event, hurry: asyncio.Event) -> None:
-        """Serve until `stop`, then drain until the calls have ended, the deadline, or `hurry`."""
+        """Serve until `stop` or retired, then drain until the calls have ended, the deadline, which counts
+        from `stop`, or `hurry`."""
         async with make_http_session() as http:
             self._http = http
             endpoint = SipEndpoint(self._settings.sip, self._on_call, log=log, front=self._front)
@@ -130,6 +137,7 @@ class Worker:
             pulse = Pulse(
                 self._metrics,
                 lambda: chain(refused_by_sip(endpoint.counters), refused_streams(ingress.no_room)),
+                show=partial(_say, event=PULSE),
             )
             background = [
                 asyncio.create_task(self._sessions.keep_secrets_fresh()),
@@ -141,14 +149,18 @@ class Worker:
             try:
                 await ingress.start()
                 self.serving.set()
-                _say(event="ready", **endpoint.describe(), sip_port=endpoint.port, **ingress.describe())
-                await stop.wait()
-                endpoint.drain()
+                facts = {**endpoint.describe(), **ingress.describe(), HAS_PULSE: True}
+                _say(event="ready", sip_port=endpoint.port, **facts)
+                await _any_of(stop, self.retired)
                 ingress.drain()
-                log.info("worker_draining", calls=len(self._calls))
-                await self._drain(hurry)
+                if self.retired.is_set():
+                    await _within(LAST_INVITES_S, stop)
+                endpoint.drain()
+                log.info("worker_draining", calls=len(self._calls), retired=self.retired.is_set())
+                await self._drain(stop, hurry)
             finally:
                 pulse.stop()
+                _say(event=LAST_PULSE)
                 for task in background:
                     task.cancel()
                 await ingress.stop()
@@ -185,12 +197,14 @@ class Worker:
             _say(event="calls", calls=counts[0], streams=counts[1])
 
     def hear(self, line: bytes | bytearray) -> None:
-        """What another worker tells by way of the supervisor, or that itself."""
+        """What the supervisor tells, or another worker by way of it."""
         match json.loads(line):
             case {"called": caller}:
                 self._callers.called(caller)
             case {"log_level": level}:
                 logs.change_level(level)
+            case {"retire": _}:
+                self.retired.set()
 
     async def _serve(self, leg: Leg) -> None:
         """One call, walled off: whatever goes wrong in it ends it and no other."""
@@ -346,20 +360,36 @@ class Worker:
             await self._ingress.promises_kept()
             await self.idle.wait()
 
-    async def _drain(self, hurry: asyncio.Event) -> None:
+    async def _drain(self, stop: asyncio.Event, hurry: asyncio.Event) -> None:
         idle: asyncio.Task[Any] = asyncio.create_task(self._until_idle())
         hurried: asyncio.Task[Any] = asyncio.create_task(hurry.wait())
-        limit_s = self._settings.serve.drain_s
-        await asyncio.wait([idle, hurried], timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        late: asyncio.Task[Any] = asyncio.create_task(self._deadline(stop))
+        await asyncio.wait([idle, hurried, late], return_when=asyncio.FIRST_COMPLETED)
         for call in list(self._calls.values()):
             call.end()
         await asyncio.wait([idle], timeout=LAST_CALLS_S + PCM_8K.ms_in(len(self._words.apology)) / 1000)
-        for task in (idle, hurried):
+        for task in (idle, hurried, late):
             task.cancel()
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+    async def _deadline(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        await asyncio.sleep(self._settings.serve.drain_s)
+
+
+async def _within(limit_s: float, event: asyncio.Event) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), limit_s)
+
+
+async def _any_of(*events: asyncio.Event) -> None:
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
 
 
 @dataclass(frozen=True, slots=True)

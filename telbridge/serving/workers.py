@@ -6,22 +6,23 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
-from telbridge.config import ConfigErrors, LogSection, Settings
-from telbridge.legs.sip.settings import SipSettings
+from telbridge.config import ConfigErrors, Settings
 from telbridge.logs import LogLevel
 from telbridge.serving.births import BirthFailed, Nursery
 from telbridge.serving.children import Child, ChildFailed
-from telbridge.serving.messages import WorkerStart
 from telbridge.serving.nursery import Job
+from telbridge.serving.planning import Plan, plan
 from telbridge.serving.shares import shares
+from telbridge.serving.vital import RETIRED
 
 log = structlog.get_logger()
 
@@ -60,13 +61,20 @@ class Workers:
         self._nursery = nursery
         self._settings, self._agent_port, self._kept = settings, agent_port, kept
         self._tell_message, self._tell_death, self._environ = on_message, on_death, environ
-        self._workers: list[Child] = []
+        self._workers: dict[int, Child] = {}
+        """By number."""
+        self._retiring: dict[int, Child] = {}
+        """Those in whose place others have come; they still have calls."""
+        self._retired: dict[int, asyncio.Event] = {}
+        """Set once the dispatcher knows of it."""
+        self._seeing_off: set[asyncio.Task[None]] = set()
+        self._restarts_of_the_gone = 0
         self._dispatcher: Child | None = None
         self._inner_port = 0
         self._max_calls = 0
         """Of all workers; known where there is a dispatcher."""
         self._dispatcher_ready = asyncio.Event()
-        self._up: dict[int, dict[str, int]] = {}
+        self._up: dict[int, dict[str, Any]] = {}
         """What the dispatcher is told of each worker that is ready, by its number."""
         self._draining = False
         self.log_level: LogLevel = settings.log.level
@@ -74,10 +82,10 @@ class Workers:
     @property
     def ready(self) -> Mapping[str, Any]:
         """For a log line: where SIP is, which pjsua2, how many calls."""
-        first = self._workers[0].ready
+        first = next(iter(self._workers.values())).ready
         if self._dispatcher is None:
             return first
-        calls = sum(worker["max_calls"] for worker in self._up.values())
+        calls = sum(worker["max_calls"] for worker in self._up.values() if not worker["retiring"])
         return {
             **first,
             "sip": self._dispatcher.ready["sip"],
@@ -88,17 +96,18 @@ class Workers:
     @property
     def have_http(self) -> bool:
         """Whether a worker listens on the public HTTP port."""
-        return any("http" in worker.ready for worker in self._workers)
+        return any("http" in worker.ready for worker in self._workers.values())
 
     @property
     def up(self) -> int:
         """Workers that take calls."""
-        return sum(worker.is_ready for worker in self._workers)
+        return sum(worker.is_ready for worker in self._workers.values())
 
     @property
     def restarts(self) -> Mapping[str, int]:
         """By kind of process."""
-        workers = sum(worker.restarts for worker in self._workers)
+        living = [*self._workers.values(), *self._retiring.values()]
+        workers = self._restarts_of_the_gone + sum(worker.restarts for worker in living)
         dispatcher = {} if self._dispatcher is None else {"dispatcher": self._dispatcher.restarts}
         return {"worker": workers, **dispatcher}
 
@@ -106,88 +115,138 @@ class Workers:
         """Why new calls should go elsewhere. One of several workers that is being started again is no reason:
         the others take its calls."""
         if self._dispatcher is None:
-            return ["worker is not ready"] if not any(worker.is_ready for worker in self._workers) else []
+            return [] if self.up else ["worker is not ready"]
         reasons = [] if self._dispatcher.is_ready else ["dispatcher is not ready"]
-        return reasons if self._up else [*reasons, "no worker is ready"]
+        return reasons if self.up else [*reasons, "no worker is ready"]
 
     async def start(self) -> None:
         """All of them, until they are ready. Raises ChildFailed."""
         sip = self._settings.sip
-        cap = await self._cap() if sip.max_calls is not None or sip.tls is not None else None
+        cap = await self._cap() if sip.max_calls or sip.tls or sip.dispatcher else None
         try:
             parts = [sip] if cap is None else shares(sip, cap, os.cpu_count() or 1)
         except ConfigErrors as errors:
             raise ChildFailed(str(errors)) from None
-        if len(parts) == 1 and (sip.tls is None or cap is None):
-            first_line = partial(self._start_line, 1, parts[0])
-            self._workers = [
-                Child(
-                    self._nursery,
-                    partial(Job, "worker", WORKER, environ=self._environ),
-                    first_line=first_line,
-                    on_message=partial(self._tell_message, 1),
-                    on_ready=lambda _: self._workers[0].tell(_line(log_level=self.log_level)),
-                    on_death=partial(self._tell_death, 1),
-                )
-            ]
+        made = plan(self._settings, parts, local=False)
+        if len(parts) == 1 and (cap is None or not (sip.tls or sip.dispatcher)):
+            alone = Child(
+                self._nursery,
+                partial(Job, "worker", WORKER, environ=self._environ),
+                first_line=partial(self._start_line, 1, made.settings, made.parts[0]),
+                on_message=partial(self._tell_message, 1),
+                on_ready=lambda _: self._tell_level(1),
+                on_death=partial(self._tell_death, 1),
+            )
+            self._workers = {1: alone}
         else:
             self._max_calls = sip.max_calls or cap or 0
             self._dispatcher = self._make_dispatcher()
-            self._workers = [self._make_worker(number, part) for number, part in enumerate(parts, 1)]
+            self._workers = self._made(made, self._nursery)
             calls = parts[0].max_calls or self._max_calls
             log.info("workers", count=len(parts), max_calls_each=calls)
             if (wanted := self._settings.sip.max_calls or 0) > calls * len(parts):
                 log.warning("sip_max_calls_clamped", wanted=wanted, max_calls=calls * len(parts))
+        await _started([*([self._dispatcher] if self._dispatcher else []), *self._workers.values()])
+
+    def why_irreplaceable(self) -> str:
+        """Why the workers cannot be replaced while calls go on; "" if they can be."""
+        if self._dispatcher is None:
+            return "one worker alone owns the SIP port: set sip.dispatcher = true and restart once"
+        return "" if self._dispatcher.is_ready else "the dispatcher is not ready: try again"
+
+    async def replace(self, nursery: Nursery, made: Plan) -> None:
+        """Others take the calls from now on, born in this nursery; those that were there end with their last
+        call. ChildFailed if the new ones do not get ready: all stays as it was."""
+        fresh = self._made(made, nursery)
         try:
-            async with asyncio.TaskGroup() as starting:
-                for child in self._children:
-                    starting.create_task(child.start())
-        except ExceptionGroup as failures:
-            if failures.split(ChildFailed)[1] is not None:
-                raise
-            raise ChildFailed("; ".join(map(str, failures.exceptions))) from None
+            await _started(list(fresh.values()))
+        except ChildFailed:
+            for number, worker in fresh.items():  # One that was ready may have a call already.
+                self._retire(number, worker)
+            raise
+        old, self._workers = self._workers, fresh
+        self._nursery = nursery
+        if self._dispatcher is not None:
+            self._dispatcher.nursery = nursery
+        for number, worker in old.items():
+            self._retire(number, worker)
+        self.change_log_level(made.all_settings["log"]["level"])
+
+    @property
+    def retiring(self) -> int:
+        """Workers that have been replaced and still have calls."""
+        return len(self._retiring)
 
     async def stop(self, timeout_s: float) -> None:
         """Drain: no new calls; live ones end by themselves or at the deadline, through the dispatcher."""
         self._draining = True
         self._tell(do="drain")
-        await asyncio.gather(*(worker.stop(timeout_s) for worker in self._workers))
+        workers = [*self._workers.values(), *self._retiring.values()]
+        await asyncio.gather(*(worker.stop(timeout_s) for worker in workers))
         if self._dispatcher is not None:
             await self._dispatcher.stop(DISPATCHER_STOP_S)
 
     def terminate(self) -> None:
         """Tell draining workers to hurry."""
-        for worker in self._workers:
+        for worker in (*self._workers.values(), *self._retiring.values()):
             worker.terminate()
 
     def hang_up(self) -> None:
         """Have the files read again."""
         self._tell(do="reload")
-        for worker in self._workers:
+        for worker in self._workers.values():
             worker.hang_up()
 
     def change_log_level(self, level: LogLevel) -> None:
         """Of all of them, and of those that are started from now on."""
         self.log_level = level
-        for worker in self._workers:
-            worker.tell(_line(log_level=level))
+        for number in self._workers:
+            self._tell_level(number)
         self._tell(do="log_level", level=level)
 
     # ------------------------------------------------------------ inside
 
-    @property
-    def _log(self) -> LogSection:
-        return self._settings.log.model_copy(update={"level": self.log_level})
+    def _tell_level(self, number: int) -> None:
+        """One that is born in an upgrade hears of it at the end of that."""
+        if (worker := self._workers.get(number)) is not None:
+            worker.tell(_line(log_level=self.log_level))
 
-    @property
-    def _children(self) -> list[Child]:
-        return [*([self._dispatcher] if self._dispatcher else []), *self._workers]
+    def _made(self, made: Plan, nursery: Nursery) -> dict[int, Child]:
+        """Under the lowest numbers that nobody has: calls bear them in their routes."""
+        free = (number for number in count(1) if number not in self._workers and number not in self._retiring)
+        return {
+            number: self._make_worker(number, made.settings, part, nursery)
+            for part, number in zip(made.parts, free, strict=False)
+        }
 
-    def _make_worker(self, number: int, part: SipSettings) -> Child:
+    def _retire(self, number: int, worker: Child) -> None:
+        self._retired[number] = asyncio.Event()
+        if number in self._up:
+            self._up[number]["retiring"] = True
+            self._tell(do="retire", number=number)
+        else:
+            self._retired[number].set()
+        self._retiring[number] = worker
+        task = asyncio.create_task(self._see_off(number, worker), name=f"see off worker {number}")
+        self._seeing_off.add(task)
+        task.add_done_callback(self._seeing_off.discard)
+
+    async def _see_off(self, number: int, worker: Child) -> None:
+        await self._retired[number].wait()  # Or the dispatcher may still give it calls.
+        await worker.retire()
+        del self._retiring[number], self._retired[number]
+        self._restarts_of_the_gone += worker.restarts
+        log.info("worker_retired", number=number)
+        if worker.nursery is not self._nursery and worker.nursery.is_empty:
+            await worker.nursery.aclose()
+
+    def _make_worker(
+        self, number: int, settings: Mapping[str, Any], part: Mapping[str, Any], nursery: Nursery
+    ) -> Child:
         return Child(
-            self._nursery,
+            nursery,
             partial(Job, f"worker {number}", WORKER, environ=self._environ),
-            first_line=partial(self._start_line, number, part),
+            first_line=partial(self._start_line, number, settings, part),
             on_message=partial(self._on_message, number),
             on_ready=partial(self._on_ready, number),
             on_death=partial(self._on_death, number),
@@ -198,6 +257,7 @@ class Workers:
             self._nursery,
             partial(Job, "dispatcher", DISPATCHER),
             first_line=self._dispatcher_line,
+            on_message=self._on_dispatchers_message,
             on_ready=self._on_dispatcher,
         )
 
@@ -210,23 +270,22 @@ class Workers:
         said = await asked.readline()
         return int(said) if await asked.wait() == 0 else None
 
-    async def _start_line(self, number: int, part: SipSettings) -> str:
-        """The worker loads its modules meanwhile, and hears where the others are once that is known."""
+    async def _start_line(self, number: int, settings: Mapping[str, Any], part: Mapping[str, Any]) -> str:
+        """A `WorkerStart`; it may have more settings than we know. Where the others are is waited for."""
         inner_port = None
         if self._dispatcher is not None:
             await self._dispatcher_ready.wait()
             inner_port = self._inner_port
         kept = self._kept()
-        start = WorkerStart(
-            last_good=kept.last_good,
+        return _line(
+            last_good=str(kept.last_good),
             ticket_key=kept.ticket_key,
-            siblings=kept.siblings,
-            settings=self._settings.model_copy(update={"sip": part, "log": self._log}),
+            siblings=str(kept.siblings),
+            settings={**settings, "sip": part, "log": {**settings.get("log", {}), "level": self.log_level}},
             agent_port=await self._agent_port(),
             number=number,
             dispatcher_port=inner_port,
         )
-        return start.model_dump_json(exclude_unset=True)
 
     async def _dispatcher_line(self) -> str:
         """One that is started again takes the port that it had: it stands in the route of every call."""
@@ -242,7 +301,7 @@ class Workers:
             max_calls=self._max_calls,
             server=sip.user_agent,
             inner_port=self._inner_port,
-            log=self._log.model_dump(),
+            log={**self._settings.log.model_dump(), "level": self.log_level},
         )
 
     def _on_dispatcher(self, ready: Mapping[str, Any]) -> None:
@@ -250,9 +309,15 @@ class Workers:
         self._dispatcher_ready.set()
         for number, worker in self._up.items():
             self._tell(do="up", number=number, **worker)
+            if worker["retiring"]:
+                self._tell(do="retire", number=number)
         self._tell(do="log_level", level=self.log_level)
         if self._draining:
             self._tell(do="drain")
+
+    def _on_dispatchers_message(self, message: Mapping[str, Any]) -> None:
+        if message["event"] == RETIRED and (retired := self._retired.get(message["number"])) is not None:
+            retired.set()
 
     def _on_ready(self, number: int, ready: Mapping[str, Any]) -> None:
         self._up[number] = {
@@ -260,14 +325,17 @@ class Workers:
             "max_calls": ready["max_calls"],
             "calls": 0,
             "streams": 0,
+            "retiring": False,
         }
         self._tell(do="up", number=number, **self._up[number])
-        self._workers[number - 1].tell(_line(log_level=self.log_level))  # It was started before a change.
+        self._tell_level(number)  # It was started before a change.
 
     def _on_death(self, number: int, pid: int) -> None:
         self._tell_death(number, pid)
         if self._up.pop(number, None) is not None:
             self._tell(do="gone", number=number)
+        if (retired := self._retired.get(number)) is not None:
+            retired.set()
 
     def _on_message(self, number: int, message: Mapping[str, Any]) -> None:
         self._tell_message(number, message)
@@ -276,14 +344,26 @@ class Workers:
             self._up[number].update(counts)
             self._tell(do="calls", number=number, **counts)
         elif message["event"] == "called":
-            for worker in self._workers:
-                if worker is not self._workers[number - 1]:
+            for other, worker in (*self._workers.items(), *self._retiring.items()):
+                if other != number:
                     worker.tell(_line(called=message["caller"]))
 
     def _tell(self, **order: Any) -> None:
         """To the dispatcher; one that is starting hears it all once it is ready."""
         if self._dispatcher is not None:
             self._dispatcher.tell(_line(**order))
+
+
+async def _started(children: Sequence[Child]) -> None:
+    """All at once; they are ready then. ChildFailed if one is not."""
+    try:
+        async with asyncio.TaskGroup() as starting:
+            for child in children:
+                starting.create_task(child.start())
+    except ExceptionGroup as failures:
+        if failures.split(ChildFailed)[1] is not None:
+            raise
+        raise ChildFailed("; ".join(map(str, failures.exceptions))) from None
 
 
 def _line(**fields: Any) -> str:

@@ -111,6 +111,22 @@ def test_draining_refuses_new_calls_and_lets_the_old_ones_talk() -> None:
     assert isinstance(net.from_worker(phone.is_asked("BYE")), ToPeer)
 
 
+def test_a_worker_that_retires_keeps_its_calls_and_gets_no_more() -> None:
+    net = Net()
+    old, fresh = Phone(net, "a"), Phone(net, "b")
+    old.talks()
+    assert old.worker == 1
+    net.core.worker_retires(1)
+    for name in "cde":
+        other = Phone(net, name)
+        other.invites()
+        assert other.worker == 2
+    assert old.asks(old.request("BYE", 2)) is not None
+    assert old.worker == 1
+    net.core.worker_retires(2)
+    assert status(net.from_peer(fresh.request("INVITE"))) == 503
+
+
 def test_one_address_may_not_ask_without_end() -> None:
     phones = [Phone(net := Net(admits=lambda host, now_ns: host != "192.0.2.5"), "a")]
     assert status(net.from_peer(phones[0].request("INVITE"))) == 503

@@ -126,10 +126,10 @@ class Bridge:
             return []
         return [json.loads(line) for line in self._records.read_text("utf-8").splitlines()]
 
-    def kill(self, child: str) -> None:
-        """SIGKILL to one of its processes, by the supervisor's name for it."""
+    def kill(self, child: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """A signal to one of its processes, by the supervisor's name for it."""
         pids = [line["pid"] for line in self.log if line.get("child") == child and "pid" in line]
-        os.kill(pids[-1], signal.SIGKILL)
+        os.kill(pids[-1], number)
 
     async def stop(self) -> int:
         """SIGTERM twice: the second does not wait for calls. Returns the exit status."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -153,6 +154,10 @@ async def _kills(bridge: Bridge, phone: Softphone, carrier: StreamPhone) -> None
     await bridge.until_logged("child_restarted", child="worker 2")
     fresh = await call_at(2, bridge, phone)
     assert await talk(fresh)
+    bridge.kill("worker 2", signal.SIGSTOP)  # it lives, and does nothing any more
+    assert (await fresh.wait_ended(60)).by is EndedBy.PEER
+    await bridge.until_logged("child_restarted", child="worker 2", count=2)
+    fresh = await call_at(2, bridge, phone)
 
     bridge.kill("dispatcher")
     await bridge.until_logged("child_restarted", child="dispatcher")

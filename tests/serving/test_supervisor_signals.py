@@ -29,7 +29,7 @@ def main():
         while not sys.stdin.readline(): pass
     signal.signal(signal.SIGHUP, hangup)
     signal.signal(signal.SIGTERM, fail)
-    say(event="ready")
+    say(event="ready", sip="here")
     while True: signal.pause()
 """
 

@@ -100,6 +100,13 @@ class SipSettings(BaseModel):
             "installed pjsua2 can in one process",
         ),
     ] = None
+    dispatcher: Annotated[
+        bool,
+        Field(
+            description="true: a dispatcher owns the port even if there is one worker, as it does before "
+            "several: for `telbridge upgrade`"
+        ),
+    ] = False
     trust_private: Annotated[
         bool, Field(description="true: whoever calls from a loopback or private address may")
     ] = True
