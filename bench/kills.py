@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -60,7 +60,10 @@ async def measure(options: Options) -> list[Figure]:
             continue
         with on_two_cores() as cores, tempfile.TemporaryDirectory(prefix="telbridge-bench-") as folder:
             plans = write_dialplans(Path(folder), ["usual"])
-            settings = {"sip": {"max_calls": MAX_CALLS}, "dialplans": {"folder": str(plans)}}
+            settings: dict[str, dict[str, Any]] = {
+                "sip": {"max_calls": MAX_CALLS},
+                "dialplans": {"folder": str(plans)},
+            }
             async with running(cores, "echo", Path(folder), settings) as bridge, LinePhone() as phone:
                 crowd = SipCrowd(phone, bridge.uri, pulses=True)
                 await crowd.resize(options.count(CALLS))

@@ -17,7 +17,7 @@ from collections import Counter
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -120,7 +120,7 @@ async def _bridge(stack: AsyncExitStack, cores: Cores, folder: Path) -> Bridge:
     agent = await stack.enter_async_context(
         child("telbridge.agent", "--brain", "script", "--script", str(script), "--exit-with-parent")
     )
-    settings = {
+    settings: dict[str, dict[str, Any]] = {
         "sip": {"media_timeout_s": MEDIA_TIMEOUT_S},
         "dialplans": {"folder": str(write_dialplans(folder))},
         "openai_realtime": {

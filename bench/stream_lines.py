@@ -231,8 +231,8 @@ class StreamLine(asyncio.Protocol):
 
 
 class StreamPhone:
-    """Opened with `async with`; closing ends its calls. `base`: http://HOST:PORT of the bridge, or of the
-    bare echo, which has no webhook."""
+    """Opened with `async with`; closing ends its calls. `base`: http://HOST:PORT of the bridge; without
+    `webhook` the address of the stream itself, ws://HOST:PORT/PATH."""
 
     def __init__(self, base: str, *, webhook: bool = True) -> None:
         self._base, self._webhook = base, webhook
@@ -268,7 +268,7 @@ class StreamPhone:
         assert self._http is not None
         assert self._pacer is not None
         began_ns = time.monotonic_ns()
-        call_sid, url, parameters = new_sid("CA"), self._base + "/twilio/stream", {}
+        call_sid, url, parameters = new_sid("CA"), self._base, {}
         if self._webhook:
             account = Account(TEST_ACCOUNT, TOKEN)
             form = voice_form(account, call_sid, CALLER, called)
