@@ -195,7 +195,6 @@ class StreamLine(asyncio.Protocol):
         if (counts := self.counting) is not None:
             if not counts.until_ns:
                 counts.arrivals.append(now_ns)
-                counts.played_ms += length_ns / 1e6
                 if 0 < now_ns - self._played_ns < FRAME_NS * 10:
                     # A short hole in what is played; a longer one is a pause between two replies.
                     counts.starved_ms.append((now_ns - self._played_ns) / 1e6)
