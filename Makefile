@@ -6,10 +6,12 @@ INTEROP := .venv-interop
 # A whole Debian sid with Asterisk, for `make interop`; kept for the next clone.
 ASTERISK ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/telbridge/asterisk
 BENCH  ?=
+MINUTES ?= 10
+CALLS  ?=
 DIALPLANS ?= dialplans/receptionist.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test lint types unit interop grafana pjsua2 bench clean
+.PHONY: help setup run demo test lint types unit interop grafana pjsua2 bench soak clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -48,8 +50,11 @@ grafana: $(VENV)/.dev ## the dashboards of grafana/, made anew from scripts/dash
 pjsua2: $(VENV)/.run ## build the pjsua2 without the cap of four calls (2 to 4 minutes, once a machine)
 	env -u MAKEFLAGS -u MFLAGS scripts/build-pjsua2.sh $(BIN)/python
 
-bench: $(VENV)/.dev pjsua2 ## the figures of the README, measured on this machine (about 10 minutes)
+bench: $(VENV)/.bench pjsua2 ## the figures of the README, measured on this machine (about 20 minutes)
 	$(BIN)/python -m bench $(BENCH)
+
+soak: $(VENV)/.bench pjsua2 ## MINUTES=10 of calls with all kinds of endings, at half the knee or CALLS=n: nothing may grow
+	$(BIN)/python -m bench soak --minutes $(MINUTES) $(if $(CALLS),--calls $(CALLS))
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) $(INTEROP) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -65,6 +70,10 @@ $(VENV)/.run: pyproject.toml scripts/system-packages.sh
 $(VENV)/.dev: $(VENV)/.run
 	scripts/system-packages.sh test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[local,test]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[local,test,bench]'
 	@touch $@
 
 $(INTEROP)/.run: pyproject.toml

@@ -24,6 +24,7 @@ from bench import (
     meter,
     monologue,
     overhead,
+    peer,
     soak,
     speech,
     streams,
@@ -53,6 +54,7 @@ WITH_OPTIONS: Final[dict[str, Callable[[Options], Awaitable[list[Figure]]]]] = {
     "kills": kills.measure,
     "wheel": wheel.measure,
     "overhead": overhead.measure,
+    "peer": peer.measure,
     "soak": soak.measure,
 }
 USUAL: Final = [*SECTIONS, "load"]
@@ -85,13 +87,15 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, metavar="S", help="length of one measurement")
     parser.add_argument("--minutes", type=float, metavar="M", help="the same in minutes")
     parser.add_argument("--only", type=_words, default=(), metavar="PART[,PART…]", help="of `load`: sip, …")
+    parser.add_argument("--uri", default="", help="of `peer`: sip:USER@HOST:PORT or ws://HOST:PORT/PATH")
+    parser.add_argument("--pid", type=_numbers, default=(), metavar="PID[,PID…]", help="of `peer`")
     given = parser.parse_args()
     names: list[str] = given.sections or USUAL
     for name in names:
         if name not in known:
             parser.error(f"no section {name!r}; there are {', '.join(known)}")
     seconds = given.minutes * 60 if given.minutes is not None else given.seconds
-    options = Options(given.calls, seconds, given.only)
+    options = Options(given.calls, seconds, given.only, given.uri, given.pid)
     # uvloop, because a light load is a punctual one.
     figures = uvloop.run(run(names, options))
     show(figures)

@@ -23,8 +23,8 @@ import numpy.typing as npt
 FRAME_NS: Final = 20_000_000
 LAST_ECHO_S: Final = 0.5
 """What was said last may still come back."""
-PHASES: Final = 20
-"""Of 20 ms, over which the calls are spread: a millisecond each."""
+PHASES: Final = 10
+"""Of 20 ms, over which the calls are spread: two milliseconds each."""
 FILES: Final = 16_384
 
 Times = npt.NDArray[np.int64]
@@ -47,10 +47,10 @@ class Counts:
     """What an echo is expected of."""
     lost: int = 0
     """Packets that the bridge numbered and we never got (SIP)."""
+    silent: int = 0
+    """Packets without a sound (SIP)."""
     starved_ms: list[float] = field(default_factory=list)
     """Holes in what a carrier plays (streams)."""
-    played_ms: float = 0.0
-    """What a carrier was given to play (streams)."""
 
 
 class Counting(Protocol):
@@ -78,6 +78,7 @@ class Heard:
     lost: int
     not_back: int
     """Of what was said: never heard again."""
+    silent: int
     starved_ms: list[float]
 
 
@@ -95,6 +96,7 @@ def gathered(all_counts: Sequence[Counts]) -> Heard:
         [gap for c in all_counts for gap in (np.diff(np.array(c.ticks, np.int64)) / 1e6).tolist()],
         sum(counts.lost for counts in all_counts),
         sum(map(math.isinf, delays)),
+        sum(counts.silent for counts in all_counts),
         [hole for counts in all_counts for hole in counts.starved_ms],
     )
 

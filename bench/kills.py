@@ -15,9 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Final
-
-import numpy as np
+from typing import Any, Final
 
 from bench.call_setup import left
 from bench.crowd import allow_files, gaps_ms, on_two_cores
@@ -60,7 +58,10 @@ async def measure(options: Options) -> list[Figure]:
             continue
         with on_two_cores() as cores, tempfile.TemporaryDirectory(prefix="telbridge-bench-") as folder:
             plans = write_dialplans(Path(folder), ["usual"])
-            settings = {"sip": {"max_calls": MAX_CALLS}, "dialplans": {"folder": str(plans)}}
+            settings: dict[str, dict[str, Any]] = {
+                "sip": {"max_calls": MAX_CALLS},
+                "dialplans": {"folder": str(plans)},
+            }
             async with running(cores, "echo", Path(folder), settings) as bridge, LinePhone() as phone:
                 crowd = SipCrowd(phone, bridge.uri, pulses=True)
                 await crowd.resize(options.count(CALLS))
@@ -130,8 +131,7 @@ async def _dispatcher(bridge: Bridge, phone: LinePhone, crowd: SipCrowd) -> list
 async def _agent(bridge: Bridge, phone: LinePhone, crowd: SipCrowd) -> list[Figure]:
     """Callers fall silent, so that what they hear is of the bridge's own. Who is not hung up on speaks again,
     and must be heard by an agent."""
-    for _, line in crowd.calls:
-        line.pulses = False
+    phone.mute([line for _, line in crowd.calls])
     killed_ns, back = _kill(bridge, "agent")
     back_s = await back
     while any(call.ended is None for call, _ in crowd.calls):
@@ -141,8 +141,7 @@ async def _agent(bridge: Bridge, phone: LinePhone, crowd: SipCrowd) -> list[Figu
     spoken = [_first_sound_ms(line, killed_ns) for _, line in crowd.calls]
     going = [(call, line) for call, line in crowd.calls if call.ended is None]
     again_ns = time.monotonic_ns()
-    for _, line in going:
-        line.pulses = True
+    phone.mute([line for _, line in going], again=True)
     await asyncio.sleep(ECHO_S)
     mute = sum(not any(at > again_ns for at in line.sounds()) for call, line in going if call.ended is None)
     ended = [_bye_ms(call, killed_ns) for call, _ in crowd.calls if call.ended is not None]
@@ -222,8 +221,5 @@ def _untouched(name: str, calls: Sequence[Call], killed_ns: int) -> list[Figure]
 
 
 def _gaps(line: Line, since_ns: int, until_ns: int) -> list[float]:
-    counts = line.counting
-    assert counts is not None
-    since_ns = max(since_ns, counts.since_ns)
-    found: list[float] = gaps_ms(np.array(counts.arrivals, np.int64), since_ns, until_ns).tolist()
+    found: list[float] = gaps_ms(line.arrivals(), max(since_ns, line.since_ns), until_ns).tolist()
     return found

@@ -292,7 +292,14 @@ class Climb:
         return self._side.name == "sip" or self._brain == "echo"
 
     def _lost(self, heard: Heard) -> int:
-        return heard.lost + (heard.not_back if self._brain == "echo" else 0)
+        """In a monologue, which has no pause, a packet without a sound is one that was not there in time."""
+        match self._brain:
+            case "echo":
+                return heard.lost + heard.not_back
+            case "monologue":
+                return heard.lost + heard.silent
+            case _:
+                return heard.lost
 
     def _added(self, delay_ms: float | None, percent: int, calls: int) -> float | None:
         if delay_ms is None or not self._side.floor_delay_counts:

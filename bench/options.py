@@ -16,6 +16,10 @@ class Options:
     """Of one measurement."""
     only: tuple[str, ...] = ()
     """Parts of a section, by their names; () for all."""
+    uri: str = ""
+    """Of `peer`: whom to call."""
+    pids: tuple[int, ...] = ()
+    """Of `peer`: the processes that are its cost."""
 
     def count(self, default: int) -> int:
         return self.calls[0] if self.calls else default

@@ -88,7 +88,7 @@ async def _worker(
 ) -> AsyncIterator[Mapping[str, Any]]:
     """Its ready line with its `pid`, and `uri` to call."""
     port = free_port()
-    settings = {
+    settings: dict[str, dict[str, Any]] = {
         "sip": {"host": "127.0.0.1", "port": port},
         "http": {"port": free_port()},
         "call": {"greeting": '""'},

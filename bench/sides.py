@@ -131,7 +131,7 @@ class Side:
 
 
 @asynccontextmanager
-async def _sip(uri: str, *, pulses: bool) -> AsyncIterator[Crowd]:
+async def sip(uri: str, *, pulses: bool) -> AsyncIterator[Crowd]:
     async with LinePhone() as phone:
         crowd = SipCrowd(phone, uri, pulses=pulses)
         try:
@@ -141,7 +141,7 @@ async def _sip(uri: str, *, pulses: bool) -> AsyncIterator[Crowd]:
 
 
 @asynccontextmanager
-async def _streams(base: str, *, webhook: bool) -> AsyncIterator[Crowd]:
+async def streams(base: str, *, webhook: bool) -> AsyncIterator[Crowd]:
     async with StreamPhone(base, webhook=webhook) as phone:
         crowd = StreamCrowd(phone)
         try:
@@ -159,8 +159,8 @@ SIP: Final = Side(
     multiple=4.0,
     half_knee_p50_ms=40.0,
     half_knee_p95_ms=50.0,
-    to_floor=lambda ready: _sip(f"sip:loop@127.0.0.1:{ready['port']}", pulses=True),
-    to_bridge=lambda bridge, brain: _sip(bridge.uri, pulses=brain != "monologue"),
+    to_floor=lambda ready: sip(f"sip:loop@127.0.0.1:{ready['port']}", pulses=True),
+    to_bridge=lambda bridge, brain: sip(bridge.uri, pulses=brain != "monologue"),
 )
 STREAMS: Final = Side(
     "streams",
@@ -171,8 +171,8 @@ STREAMS: Final = Side(
     multiple=3.0,
     half_knee_p50_ms=None,
     half_knee_p95_ms=5.0,
-    to_floor=lambda ready: _streams(f"http://127.0.0.1:{ready['port']}", webhook=False),
-    to_bridge=lambda bridge, brain: _streams(f"http://127.0.0.1:{bridge.http_port}", webhook=True),
+    to_floor=lambda ready: streams(f"ws://127.0.0.1:{ready['port']}/twilio/stream", webhook=False),
+    to_bridge=lambda bridge, brain: streams(f"http://127.0.0.1:{bridge.http_port}", webhook=True),
 )
 SIDES: Final = (SIP, STREAMS)
 

@@ -195,7 +195,6 @@ class StreamLine(asyncio.Protocol):
         if (counts := self.counting) is not None:
             if not counts.until_ns:
                 counts.arrivals.append(now_ns)
-                counts.played_ms += length_ns / 1e6
                 if 0 < now_ns - self._played_ns < FRAME_NS * 10:
                     # A short hole in what is played; a longer one is a pause between two replies.
                     counts.starved_ms.append((now_ns - self._played_ns) / 1e6)
@@ -231,8 +230,8 @@ class StreamLine(asyncio.Protocol):
 
 
 class StreamPhone:
-    """Opened with `async with`; closing ends its calls. `base`: http://HOST:PORT of the bridge, or of the
-    bare echo, which has no webhook."""
+    """Opened with `async with`; closing ends its calls. `base`: http://HOST:PORT of the bridge; without
+    `webhook` the address of the stream itself, ws://HOST:PORT/PATH."""
 
     def __init__(self, base: str, *, webhook: bool = True) -> None:
         self._base, self._webhook = base, webhook
@@ -268,7 +267,7 @@ class StreamPhone:
         assert self._http is not None
         assert self._pacer is not None
         began_ns = time.monotonic_ns()
-        call_sid, url, parameters = new_sid("CA"), self._base + "/twilio/stream", {}
+        call_sid, url, parameters = new_sid("CA"), self._base, {}
         if self._webhook:
             account = Account(TEST_ACCOUNT, TOKEN)
             form = voice_form(account, call_sid, CALLER, called)
