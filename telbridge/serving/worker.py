@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import chain
+from itertools import chain, islice, product
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -64,6 +64,8 @@ log = structlog.get_logger()
 NOT_FOUND: Final = 404
 FIGURES_S: Final = 3.0
 """Between two looks at a live call."""
+MOST_EXPECTED: Final = 50
+"""Pairs of dialplan and trunk whose figures are there before their first call."""
 CALLERS_AGAIN_S: Final = 30.0
 LAST_CALLS_S: Final = 4.5
 """After the drain deadline: calls that were asked to end get so long, and the length of the apology, to say
@@ -100,6 +102,7 @@ class Worker:
         """Set while there is no call."""
         self.idle.set()
         self._http: aiohttp.ClientSession | None = None
+        self._expect_calls()
 
     async def run(self, stop: asyncio.Event, hurry: asyncio.Event) -> None:
         """Serve until `stop`, then drain until the calls have ended, the deadline, or `hurry`."""
@@ -222,6 +225,12 @@ class Worker:
             record["trace_id"] = trace.trace_id
         await self._keep(record)
         call_log.info("call_ended", **summary_line(record))
+
+    def _expect_calls(self) -> None:
+        """By SIP; of others when the first one comes."""
+        trunks = ("", *self._settings.sip.trunks)
+        for plan, trunk in islice(product(self.dialplans.plans.plans, trunks), MOST_EXPECTED):
+            self._metrics.expect("sip", trunk, plan.name, self._agent_of(plan))
 
     def _observer(self, facts: CallFacts, chosen: Chosen) -> CallMetrics:
         plan = chosen.plan

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from telbridge.call.call import Call, CallPlan
 from telbridge.call.events import (
     AgentAudio,
+    AgentInterrupted,
     CallerStartedSpeaking,
     CallerStoppedSpeaking,
     CallerTranscript,
@@ -273,6 +274,27 @@ async def test_a_barge_in_without_words_was_false(follows: str) -> None:
         summary = await _over(stage, task)
     (cut,) = [turn.interruption for turn in summary.turns if turn.interruption]
     assert cut.false is (not follows)
+
+
+@pytest.mark.parametrize("speaks", [True, False])
+@pytest.mark.parametrize("cut_by", [CallerStartedSpeaking, AgentInterrupted])
+async def test_without_transcripts_our_own_meter_says_whether_a_barge_in_was_false(
+    cut_by: type[CallerStartedSpeaking | AgentInterrupted], speaks: bool
+) -> None:
+    """The API heard the caller, or cut itself for whatever it took for an interruption; then it went on."""
+    async with staged() as (stage, task):
+        stage.at(5, AgentAudio(stage.new_reply(), LOUD * 500, stage.leg.now_ns + 5 * MS_NS))
+        await stage.passes(3000)
+        at_ns = stage.leg.now_ns + 60 * MS_NS
+        cut = AgentInterrupted(at_ns) if cut_by is AgentInterrupted else CallerStartedSpeaking(at_ns, True)
+        stage.at(60, cut)
+        await stage.passes(500, loud=speaks)
+        await stage.passes(500)
+        stage.at(5, AgentAudio(stage.new_reply(), LOUD * 10, stage.leg.now_ns + 5 * MS_NS))
+        await stage.passes(500)
+        summary = await _over(stage, task)
+    (found,) = [turn.interruption for turn in summary.turns if turn.interruption]
+    assert found.false is (not speaks)
 
 
 async def test_a_leg_that_takes_speech_the_moment_it_is_queued_has_a_waterfall_too() -> None:
