@@ -20,6 +20,7 @@ from telbridge.dialplan.actions import ACTIONS
 from telbridge.dialplan.counting import Bounds
 from telbridge.ops import catalogue as the
 from telbridge.ops.catalogue import Metric
+from telbridge.ops.exemplars import Worst
 
 OTHER: Final = "other"
 MOST_FIGURES: Final = 24
@@ -176,6 +177,7 @@ class CallMetrics(Nobody):
         metrics.expect(facts.ingress, facts.trunk, dialplan, agent)
         self._live = metrics.of(the.CALLS_LIVE, facts.ingress, facts.trunk, dialplan, agent)
         self._live.inc()
+        self.worst: Final = Worst()
 
     def closed(self) -> None:
         """The call is over, however it went: call once."""
@@ -204,7 +206,7 @@ class CallMetrics(Nobody):
         self._count(the.DIALPLAN_FAILURES, self._dialplan, known)
 
     def asked(self, what: str, took_ms: float, *, failed: bool) -> None:
-        self._metrics.of(the.OUTSIDE, what, "failed" if failed else "ok").observe(took_ms / 1000)
+        self._see(the.OUTSIDE, took_ms, what, "failed" if failed else "ok")
 
     def counted(self, metric: str, add: float, labels: Mapping[str, str]) -> None:
         self._metrics.event(self._dialplan, metric, self._bounds.bounded(metric, labels), add)
@@ -287,7 +289,7 @@ class CallMetrics(Nobody):
             self._count(the.RTP_LOST, ingress, direction, by=lost)
             sent = packets + lost if direction == "received" else packets
             if sent:
-                self._metrics.of(the.RTP_LOSS, ingress, trunk, direction).observe(lost / sent)
+                self._observe(the.RTP_LOSS, lost / sent, ingress, trunk, direction)
                 self._see(the.RTP_JITTER, jitter_ms, ingress, trunk, direction)
         self._count(the.RTP_LATE, ingress, by=quality.rx_discarded)
         self._see(the.RTP_RTT, quality.rtt_ms, ingress, trunk)
@@ -295,9 +297,9 @@ class CallMetrics(Nobody):
         self._see(the.JITTER_BUFFER, quality.jitter_buffer_ms, ingress, trunk)
         for direction, score in (("received", mos_received(quality)), ("sent", mos_sent(quality))):
             if score is not None:
-                self._metrics.of(the.MOS_OF_CALLS, ingress, trunk, direction).observe(score)
+                self._observe(the.MOS_OF_CALLS, score, ingress, trunk, direction)
         if quality.drift_ppm is not None:
-            self._metrics.of(the.DRIFT, ingress).observe(abs(quality.drift_ppm))
+            self._observe(the.DRIFT, abs(quality.drift_ppm), ingress)
 
     def broke(self) -> None:
         """A bug of ours ended it: there is no summary."""
@@ -311,4 +313,8 @@ class CallMetrics(Nobody):
 
     def _see(self, metric: Metric, length_ms: float | None, *labels: str) -> None:
         if length_ms is not None:
-            self._metrics.of(metric, *labels).observe(length_ms / 1000)
+            self._observe(metric, length_ms / 1000, *labels)
+
+    def _observe(self, metric: Metric, value: float, *labels: str) -> None:
+        self._metrics.of(metric, *labels).observe(value)
+        self.worst.see(metric, labels, value)

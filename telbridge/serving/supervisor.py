@@ -55,7 +55,7 @@ class Supervisor:
             settings,
             self._known_agent_port,
             self._kept_for_workers,
-            on_message=self._calls.on_message,
+            on_message=self._on_worker_message,
             on_death=self._on_worker_death,
             environ=self._figures.environ,
         )
@@ -144,6 +144,11 @@ class Supervisor:
             return ["draining"]
         agent = ["agent is not ready"] if self._local and not self._agent.is_ready else []
         return [*self._workers.not_ready(), *agent]
+
+    def _on_worker_message(self, number: int, message: Mapping[str, Any]) -> None:
+        self._calls.on_message(number, message)
+        if message.get("event") == "call_ended":
+            self._figures.exemplars.note(message["exemplar"], message["worst"])
 
     def _on_worker_death(self, number: int, pid: int) -> None:
         self._figures.forget(pid)

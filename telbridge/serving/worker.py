@@ -12,7 +12,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain, islice, product
@@ -43,6 +43,7 @@ from telbridge.legs.streams.leg import StreamLeg
 from telbridge.ops import logging
 from telbridge.ops.asking import StoreDown
 from telbridge.ops.callers import Callers
+from telbridge.ops.exemplars import Told
 from telbridge.ops.metrics import CallMetrics, Metrics
 from telbridge.ops.records import Privacy, record_of, record_without_a_call, summary_line, worse_mos
 from telbridge.ops.spans import CallTrace
@@ -186,6 +187,7 @@ class Worker:
         observer: CallMetrics | None = None
         chosen: Chosen | None = None
         summary: CallSummary | None = None
+        worst: Sequence[Told] = ()
         try:
             known = _facts(facts, self._callers.before(self._privacy.number(facts.caller)))
             chosen = self.dialplans.plan_for(known, known.started_at)
@@ -201,6 +203,7 @@ class Worker:
             self._tell_start(facts, chosen)
             summary = await call.run()
             observer.ended(summary)
+            worst = observer.worst.told()
             if isinstance(leg, StreamLeg):
                 summary.carrier = await leg.told()
         except Exception as bug:  # noqa: BLE001 - the wall between calls
@@ -223,7 +226,7 @@ class Worker:
         record = record_of(summary, self._privacy, known.started_at)
         if trace is not None:
             record["trace_id"] = trace.trace_id
-        await self._keep(record)
+        await self._keep(record, worst)
         call_log.info("call_ended", **summary_line(record))
 
     def _expect_calls(self) -> None:
@@ -271,10 +274,11 @@ class Worker:
             log=call_log,
         )
 
-    async def _keep(self, record: Mapping[str, Any]) -> None:
-        """On disk; the supervisor carries it to the database."""
+    async def _keep(self, record: Mapping[str, Any], worst: Sequence[Told] = ()) -> None:
+        """On disk; the supervisor carries it to the database. `worst`: for its page of metrics."""
         await self._spool.put(record)
-        _say(event="call_ended", call_id=record["call_id"])
+        exemplar = {name: record[name] for name in ("call_id", "trace_id") if name in record}
+        _say(event="call_ended", call_id=record["call_id"], exemplar=exemplar, worst=worst)
 
     def _tell_start(self, facts: CallFacts, chosen: Chosen) -> None:
         """As the record that stays, should this process die before it writes a better one."""

@@ -8,7 +8,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from telbridge.caller.softphone import Softphone
 from tests.e2e.bridge import serving
@@ -39,6 +41,20 @@ on.hangup = { metric = "ends" }
 """
 
 
+async def _exemplars(admin: str) -> dict[str, list[tuple[str, float]]]:
+    """Call id and value, by the name of the sample."""
+    headers = {"Accept": "application/openmetrics-text; version=1.0.0"}
+    async with aiohttp.ClientSession(admin) as http, http.get("/metrics", headers=headers) as answer:
+        text = await answer.text()
+    found: dict[str, list[tuple[str, float]]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.exemplar is not None:
+                told = sample.exemplar.labels["call_id"], sample.exemplar.value
+                found.setdefault(sample.name, []).append(told)
+    return found
+
+
 async def test_a_call_is_seen_on_the_page(any_pjsua2: str, tmp_path: Path) -> None:
     plans = tmp_path / "plans"
     plans.mkdir()
@@ -54,6 +70,7 @@ async def test_a_call_is_seen_on_the_page(any_pjsua2: str, tmp_path: Path) -> No
         await call.hang_up()
         (record,) = await bridge.records(1)
         page = await scraped(bridge.admin)
+        exemplars = await _exemplars(bridge.admin)
     of_call = {"ingress": "sip", "dialplan": "desk", "agent": "local"}
     # Alerts see the first bad call, too.
     assert before.value("calls_ended_total", **of_call, ending="agent_lost") == 0
@@ -79,6 +96,10 @@ async def test_a_call_is_seen_on_the_page(any_pjsua2: str, tmp_path: Path) -> No
     parts = ("uplink", "end_of_turn", "first_audio", "downlink", "wire")
     sums = [page.value(f"turn_{part}_seconds_sum") * 1000 for part in parts]
     assert sums == pytest.approx([turn["parts_ms"][part] for part in parts], abs=0.1)
+    # A bucket names the call.
+    ((call_id, seconds),) = exemplars["telbridge_turn_gap_seconds_bucket"]
+    assert call_id == record["call_id"]
+    assert seconds * 1000 == pytest.approx(turn["gap_ms"], abs=0.1)
     assert not list(_figures_of(bridge.process.pid)), "figures were left behind"
     for private in (record["caller"], record["call_id"], record["signalling_id"], record["peer"]):
         assert private
