@@ -60,7 +60,7 @@ class CallPages:
 
     async def _call(self, request: web.Request) -> web.Response:
         call_id = request.match_info["call_id"]
-        record = self._live.get(call_id)
+        record = await self._live.look(call_id)
         live = record is not None
         if record is None:
             try:

@@ -59,6 +59,7 @@ class Supervisor:
             on_death=self._on_worker_death,
             environ=self._figures.environ,
         )
+        self._calls.live.ask = self._workers.show
         self._ticket_key = secrets.token_bytes(32)
         phone = PhonePage(settings, TicketOffice(self._ticket_key), lambda: self._workers.have_http)
         pages = [self._figures.page(self._own_figures), *self._calls.pages(), *phone.routes()]

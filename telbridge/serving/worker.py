@@ -52,6 +52,7 @@ from telbridge.serving.apology import apology_path, filler_path
 from telbridge.serving.dialplans import Chosen, Dialplans, is_built_in
 from telbridge.serving.ingress import Ingress
 from telbridge.serving.last_good import LastGood
+from telbridge.serving.live import pieces
 from telbridge.serving.messages import WorkerStart
 from telbridge.serving.outside import World, in_format
 from telbridge.serving.pulse import Pulse, refused_by_sip, refused_streams
@@ -174,6 +175,8 @@ class Worker:
                 self._callers.called(caller)
             case {"log_level": level}:
                 logs.change_level(level)
+            case {"show": call_id}:
+                self._show(call_id)
 
     async def _serve(self, leg: Leg) -> None:
         """One call, walled off: whatever goes wrong in it ends it and no other."""
@@ -304,6 +307,13 @@ class Worker:
         quality = call.look_at_line()
         mos = worse_mos(quality) if quality else None
         _say(event="call_figures", call_id=call_id, figures={**call.figures(), "mos": mos})
+
+    def _show(self, call_id: str) -> None:
+        """A call that somebody looks at, as its record would be now."""
+        if (call := self._calls.get(call_id)) is not None:
+            record = record_of(call.so_far(), self._privacy, datetime.now(UTC))
+            for part, last in pieces(json.dumps(record)):
+                _say(event="call_now", call_id=call_id, part=part, last=last)
 
     async def _remember_callers(self) -> None:
         """Until the database tells: calls do not wait for it."""

@@ -169,6 +169,10 @@ class Workers:
             worker.tell(_line(log_level=level))
         self._tell(do="log_level", level=level)
 
+    def show(self, number: int, call_id: str) -> None:
+        """Have a worker tell of a call that goes on (`LiveCalls.look`)."""
+        self._workers[number - 1].tell(_line(show=call_id))
+
     # ------------------------------------------------------------ inside
 
     @property

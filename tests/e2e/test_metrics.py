@@ -67,11 +67,15 @@ async def test_a_call_is_seen_on_the_page(any_pjsua2: str, tmp_path: Path) -> No
         await call.dtmf("5")
         await call.play(bytes(16_000) + noise(0.6) + bytes(16_000))
         during = await scraped(bridge.admin)
+        (arrived,) = bridge.logged("call_arrived")
+        so_far = await bridge.kept(arrived["call_id"])
         await call.hang_up()
         (record,) = await bridge.records(1)
         page = await scraped(bridge.admin)
         exemplars = await _exemplars(bridge.admin)
     of_call = {"ingress": "sip", "dialplan": "desk", "agent": "local"}
+    # Who looks at a live call sees how far it has come.
+    assert (so_far["ending"], so_far["dtmf_count"], bool(so_far["turns"])) == ("", 1, True)
     # Alerts see the first bad call, too.
     assert before.value("calls_ended_total", **of_call, ending="agent_lost") == 0
     assert before.value("calls_rejected_total", ingress="sip", reason="full") == 0

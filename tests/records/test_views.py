@@ -117,7 +117,12 @@ def test_nothing_that_a_caller_says_or_sends_becomes_a_part_of_the_page(said: st
 
 
 def test_a_live_call_has_a_page_too() -> None:
-    assert "This call goes on" in call_page({**record(), "ending": "", "ended_at": None}, live=True)
+    figures = {"turns": 1, "gap_ms": 606.0, "mos": 4.36}
+    page = Reader(call_page({**FULL, "ending": "", "ended_at": None, "live": figures}, live=True))
+    assert "On the phone for 0:30" in page.text
+    assert "1 turn, waited 606 ms last, MOS 4.4" in page.text
+    assert page.count("rect", "caller") == 2, "its time-line, as far as it has come"
+    assert "lasts" in page.text and "lasted" not in page.text
 
 
 def test_a_call_of_hours_and_one_of_nothing_are_drawn() -> None:
