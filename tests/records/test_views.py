@@ -161,6 +161,8 @@ def test_top_lists_the_longest_call_first_with_gap_and_mos() -> None:
     lines = printed(top_text(calls)).splitlines()
     (long,) = [line for line in lines if "long" in line]
     assert long.split()[-6:] == ["1:05", "3", "1", "730", "ms", "4.2"]
+    narrow = printed(top_text([{**calls[1], "agent": "openai_realtime"}]), width=80)
+    assert calls[1]["caller"] in narrow and "730 ms  4.2" in narrow
     assert lines.index(long) < next(index for index, line in enumerate(lines) if "short" in line)
 
 

@@ -206,9 +206,10 @@ def top_text(calls: Sequence[Mapping[str, Any]]) -> Table:
     title = "1 live call" if len(calls) == 1 else f"{len(calls)} live calls"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("call", no_wrap=True)
-    for name, least in (("caller", 13), ("called", 6), ("agent", 6), ("dialplan", 6)):
-        table.add_column(name, overflow="ellipsis", no_wrap=True, min_width=least)
-    for name in ("lasts", "turns", "cut in", "turn gap", "MOS"):
+    table.add_column("caller", no_wrap=True)
+    for name in ("called", "agent", "dialplan"):  # A narrow terminal takes it from these.
+        table.add_column(name, overflow="ellipsis")
+    for name in ("lasts", "turns", "cuts", "gap", "MOS"):
         table.add_column(name, no_wrap=True, justify="right")
     for call in sorted(map(_harmless, calls), key=lambda call: -float(call["duration_ms"])):
         figures = call.get("live") or {}
