@@ -30,6 +30,7 @@ _HISTOGRAMS: Final = {
     if metric.kind == "histogram"
 }
 
+Labels = tuple[tuple[str, str], ...]
 Told = tuple[str, tuple[str, ...], float]
 """Name of a metric, its labels' values, an observation."""
 
@@ -56,7 +57,8 @@ class Exemplars:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         """`clock`: seconds since 1970."""
         self._clock = clock
-        self._of_bucket: dict[tuple[str, tuple[tuple[str, str], ...]], Exemplar] = {}
+        self._of_family: dict[str, dict[Labels, Exemplar]] = {}
+        self._count = 0
 
     def note(self, of: Mapping[str, str], told: Iterable[Told]) -> None:
         """A call is over. `of`: its labels, as {"call_id": …}; 128 characters at most, all together
@@ -64,22 +66,25 @@ class Exemplars:
         for name, values, value in told:
             metric = _HISTOGRAMS[name]
             labels = dict(zip(metric.labels, values, strict=True)) | {"le": _bucket(metric, value)}
-            key = f"telbridge_{name}_bucket", tuple(sorted(labels.items()))
-            if key in self._of_bucket or len(self._of_bucket) < MOST:
-                self._of_bucket[key] = Exemplar(dict(of), value, self._clock())
+            buckets, key = self._of_family.setdefault(f"telbridge_{name}", {}), _key(labels)
+            if key in buckets or self._count < MOST:
+                self._count += key not in buckets
+                buckets[key] = Exemplar(dict(of), value, self._clock())
 
     def put_to(self, families: Iterable[Family]) -> Iterator[Family]:
         """The same families; from any thread."""
         for family in families:
-            if family.type == "histogram":
+            if buckets := self._of_family.get(family.name):
                 family.samples = [
-                    sample._replace(exemplar=self._of_bucket.get((sample.name, _key(sample.labels))))
+                    sample._replace(exemplar=buckets.get(_key(sample.labels)))
+                    if sample.name.endswith("_bucket")
+                    else sample
                     for sample in family.samples
                 ]
             yield family
 
 
-def _key(labels: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+def _key(labels: Mapping[str, Any]) -> Labels:
     return tuple(sorted(labels.items()))
 
 
