@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections import Counter
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from telbridge.call.turns import Interruption, ToolTime, Turn
 from telbridge.dialplan.counting import bounds_of
 from telbridge.dialplan.model import Dialplan
 from telbridge.ops import catalogue
-from telbridge.ops.metrics import MOST_FIGURES, CallMetrics, Metrics
+from telbridge.ops.metrics import FAULTS, MOST_FIGURES, CallMetrics, Metrics
 
 NUMBER = "+4930555"
 FACTS = CallFacts("c0ffee", "sip", NUMBER, "100", "192.0.2.1:5060", PCMU_8K, trunk="carrier")
@@ -151,7 +152,7 @@ def test_a_call_is_counted_when_it_is_over() -> None:
     scene = everything()
     whole = {"ingress": "sip", "trunk": "carrier", "dialplan": "desk", "agent": "deepgram"}
     assert scene.value("calls_ended_total", **whole, ending="caller_hung_up") == 2
-    assert scene.value("calls_live", ingress="sip") == 0
+    assert scene.value("calls_live", **whole) == 0
     assert scene.value("answer_to_audio_seconds_sum", ingress="sip", agent="deepgram") == pytest.approx(0.8)
     assert scene.value("calls_one_way_suspected_total", ingress="sip", trunk="carrier", direction="up") == 1
     assert scene.value("rtp_packets_lost_total", ingress="sip", direction="received") == 20
@@ -160,6 +161,38 @@ def test_a_call_is_counted_when_it_is_over() -> None:
     assert scene.value("caller_audio_seconds_total", ingress="sip", kind="voiced") == 9
     assert scene.value("recordings_total", ingress="sip", result="gaps") == 2
     assert scene.value("recording_lost_seconds_total", ingress="sip") == 3
+
+
+def test_counters_of_calls_that_may_come_are_there_before_the_first_of_them() -> None:
+    """So that increase() and alerts see the first of their events, too."""
+    registry = CollectorRegistry()
+    Metrics(registry).expect("sip", "carrier", "desk", "deepgram")
+    before = {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name.endswith("_total")
+    }
+    assert set(before.values()) == {0}
+    scene = everything()
+    after = {
+        (sample.name, *sorted(sample.labels.items()))
+        for family in scene.registry.collect()
+        for sample in family.samples
+        if sample.name.endswith("_total")
+    }
+    unexpected = {name for name, *labels in after - set(before)}
+    assert unexpected <= {
+        "telbridge_dialplan_actions_total",
+        "telbridge_dialplan_events_total",
+        "telbridge_caller_audio_seconds_total",
+    }, "never alerted on; their labels are of no known set, or they grow all the time"
+
+
+def test_faults_are_of_a_known_set() -> None:
+    """Whatever a call complains of begins at 0."""
+    text = (Path(__file__).parent.parent / "telbridge" / "call" / "call.py").read_text("utf-8")
+    assert set(re.findall(r"_fault\(\s*\"(\w+)\"", text)) == set(FAULTS)
 
 
 def test_every_metric_of_the_catalogue_is_there_after_a_call_in_which_all_happened() -> None:

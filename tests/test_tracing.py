@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import ast
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
+import telbridge
 from telbridge.agent.settings import AgentSettings
 from telbridge.audio.formats import PCMU_8K
 from telbridge.call.events import CallFacts, Ending
@@ -30,6 +32,8 @@ from telbridge.serving import tracing_settings
 from telbridge.serving.outside import World
 from telbridge.serving.traced import TracedOutside, Traces
 from telbridge.serving.tracing_settings import TracingSection
+from tests.legs.carrier_bed import KEYS, carrier_bed, url_of
+from tests.legs.stream_bed import TOKEN
 from tests.otlp import collecting
 from tests.serving.test_web import answers, serving
 from tests.test_metrics import ANSWERED, FACTS, NUMBER, a_summary
@@ -301,14 +305,30 @@ async def test_a_server_that_is_asked_is_told_which_span_asks() -> None:
 # -------------------------------------------------------------------- off, and wrong
 
 
-def test_where_it_is_off_nothing_of_it_is_imported() -> None:
-    code = (
-        "import sys; from telbridge.serving import worker; from telbridge.config import load;"
-        "from telbridge.serving.traced import Traces; t = Traces(load(None).tracing);"
-        "assert t.begin(None) is None;"
-        "assert not any(name.startswith('opentelemetry') for name in sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+def imported_at_once(path: Path) -> set[str]:
+    """Modules that a module loads when it is loaded itself."""
+    found = set()
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}", *(f"{node.module}.{name.name}" for name in node.names)}
+    return found
+
+
+async def test_where_it_is_off_nothing_of_it_is_imported() -> None:
+    traces = Traces(TracingSection())
+    assert traces.begin(FACTS) is None
+    await traces.send(None, a_summary(), ())
+    await traces.aclose()
+    ours = Path(telbridge.__file__).parent
+    texts = {path: path.read_text("utf-8") for path in ours.rglob("*.py")}
+    knows = {str(path.relative_to(ours)) for path, text in texts.items() if "opentelemetry" in text}
+    assert knows == {"ops/tracing.py", "serving/tracing_settings.py"}
+    assert not any("opentelemetry" in name for name in imported_at_once(ours / "serving/tracing_settings.py"))
+    names = [path for path, text in texts.items() if "tracing" in text]
+    loads = [path for path in names if "telbridge.ops.tracing" in imported_at_once(path)]
+    assert loads == [], "the one module that imports it is loaded when tracing is on"
 
 
 def test_what_the_sdk_does_not_take_is_a_mistake_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,3 +341,26 @@ def test_without_the_extra_it_cannot_be_turned_on(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(tracing_settings, "find_spec", lambda _: None)
     with pytest.raises(ValueError, match=r"pip install 'telbridge\[tracing\]'"):
         TracingSection(enabled=True)
+
+
+# -------------------------------------------------------------------- from the carrier's requests
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"), [("generic", "GET"), ("twilio", "GET"), ("twilio", "POST"), ("telnyx", "POST")]
+)
+async def test_a_stream_comes_with_the_trace_of_its_upgrade_or_its_webhook(
+    kind: str, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a proxy before us writes it into the requests that it takes."""
+    asked = aiohttp.ClientSession._request
+
+    async def traced(http: Any, used: str, url: Any, **more: Any) -> Any:
+        if used == method:
+            more["headers"] = {**(more.get("headers") or {}), "traceparent": CARRIED}
+        return await asked(http, used, url, **more)
+
+    monkeypatch.setattr(aiohttp.ClientSession, "_request", traced)
+    async with carrier_bed(environ={**KEYS, "TWILIO_AUTH_TOKEN": TOKEN}) as bed:
+        _, side = await bed.dial(bed.generic if kind == "generic" else url_of(bed, kind))
+        assert carried(side.leg.facts) == parsed(CARRIED)

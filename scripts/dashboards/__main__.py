@@ -169,7 +169,10 @@ def _calls(filters: str) -> dashboard.DashboardLink:
 
 def _target(letter: str, query: Query, heat: bool) -> prometheus.Dataquery:
     made = prometheus.Dataquery().ref_id(letter).expr(query.expr).legend_format(query.legend)
-    made = made.instant() if "$__range" in query.expr else made.range()
+    over_time = "$__rate_interval" in query.expr or "$__range" not in query.expr
+    made = made.range() if over_time else made.instant()
+    if over_time and "histogram_quantile" in query.expr:
+        made = made.exemplar(True)
     return made.format(PromQueryFormat.HEATMAP if heat else PromQueryFormat.TIME_SERIES)
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from scripts.dashboards.model import Board, Panel, Query, Row, by_labels, of_label
 from scripts.dashboards.overview import FAILED
-from scripts.dashboards.promql import mean, quantile, rate, share
+from scripts.dashboards.promql import a_minute, mean, quantile, rate, share
 from telbridge.ops import catalogue as the
 from telbridge.ops.catalogue import Metric
 
@@ -121,7 +121,7 @@ BOARD: Final = Board(
                 Panel(
                     "Complaints about sessions",
                     "A minute, by kind (`faults` of the record).",
-                    (Query(f"60 * {rate(the.SESSION_FAULTS, 'agent, kind')}", by_labels("agent", "kind")),),
+                    (Query(a_minute(the.SESSION_FAULTS, "agent, kind"), by_labels("agent", "kind")),),
                     "stack",
                     calls=CALLS,
                 ),
@@ -176,7 +176,7 @@ BOARD: Final = Board(
                     "A minute; those without on_error.",
                     (
                         Query(
-                            f"60 * {rate(the.DIALPLAN_FAILURES, 'dialplan, action')}",
+                            a_minute(the.DIALPLAN_FAILURES, "dialplan, action"),
                             by_labels("dialplan", "action"),
                         ),
                     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from scripts.dashboards.model import Board, Panel, Query, Row, by_labels, of_label
-from scripts.dashboards.promql import buckets, mean, quantile, rate, share
+from scripts.dashboards.promql import a_minute, buckets, mean, quantile, rate, share
 from telbridge.ops import catalogue as the
 from telbridge.ops.catalogue import Metric
 
@@ -150,7 +150,7 @@ BOARD: Final = Board(
                 Panel(
                     "Keys",
                     "A minute, by ingress and how they came.",
-                    (Query(f"60 * {rate(the.DTMF, 'ingress, method')}", by_labels("ingress", "method")),),
+                    (Query(a_minute(the.DTMF, "ingress, method"), by_labels("ingress", "method")),),
                     "stack",
                 ),
                 Panel(

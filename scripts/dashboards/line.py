@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from scripts.dashboards.model import Board, Panel, Query, Row, by_labels, of_label
-from scripts.dashboards.promql import buckets, quantile, rate, share
+from scripts.dashboards.promql import a_minute, buckets, quantile, rate, share
 from telbridge.ops import catalogue as the
 
 TRUNK: Final = by_labels("ingress", "trunk")
@@ -97,7 +97,7 @@ BOARD: Final = Board(
                 Panel(
                     "One-way audio suspected",
                     "Calls a minute. up: no sound from the caller; down: none was sent. A firewall, mostly.",
-                    (Query(f"60 * {rate(the.ONE_WAY, 'ingress, trunk, direction')}", TRUNK_WAY),),
+                    (Query(a_minute(the.ONE_WAY, "ingress, trunk, direction"), TRUNK_WAY),),
                     "stack",
                     calls=of_label("ingress", "trunk"),
                 ),

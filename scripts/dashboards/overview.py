@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from scripts.dashboards.model import Board, Panel, Query, Row, by_labels, of_label
-from scripts.dashboards.promql import count, gauge, quantile, rate, share
+from scripts.dashboards.promql import a_minute, count, gauge, quantile, rate, share
 from telbridge.ops import catalogue as the
 
 GOOD_ENDINGS: Final = "caller_hung_up|caller_cancelled|agent_hung_up|dialplan_hung_up|transferred"
@@ -97,7 +97,7 @@ BOARD: Final = Board(
                     "A minute. agent_*: the API; leg_failed, media_timeout: the line; the rest is ours.",
                     (
                         Query(
-                            f"60 * {rate(the.CALLS_ENDED, 'agent, ending', **FAILED)}",
+                            a_minute(the.CALLS_ENDED, "agent, ending", **FAILED),
                             by_labels("agent", "ending"),
                         ),
                     ),
@@ -142,7 +142,7 @@ BOARD: Final = Board(
                 Panel(
                     "How calls end",
                     "A minute, by cause.",
-                    (Query(f"60 * {rate(the.CALLS_ENDED, 'ending')}", by_labels("ending")),),
+                    (Query(a_minute(the.CALLS_ENDED, "ending"), by_labels("ending")),),
                     "stack",
                     calls=of_label("ending"),
                 ),
@@ -151,7 +151,7 @@ BOARD: Final = Board(
                     "A minute, by reason; they leave no record.",
                     (
                         Query(
-                            f"60 * {rate(the.CALLS_REJECTED, 'ingress, reason')}",
+                            a_minute(the.CALLS_REJECTED, "ingress, reason"),
                             by_labels("ingress", "reason"),
                         ),
                     ),

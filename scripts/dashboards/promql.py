@@ -33,6 +33,12 @@ def rate(metric: Metric, by: str = "", suffix: str = "", /, **more: str) -> str:
     return f"sum{_by(metric, by)} (rate({series(metric, suffix, **more)}[{WINDOW}]))"
 
 
+def a_minute(metric: Metric, by: str, **more: str) -> str:
+    """How often, for those of which there was one in the time that is shown: the others stand at 0, and
+    would fill the legend."""
+    return f"60 * {rate(metric, by, **more)} and {count(metric, by, **more)} > 0"
+
+
 def count(metric: Metric, by: str = "", window: str = "$__range", **more: str) -> str:
     """How many, within the window; none where nothing ever happened is 0 if it is one figure."""
     total = f"sum{_by(metric, by)} (increase({series(metric, **more)}[{window}]))"

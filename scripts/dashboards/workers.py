@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from scripts.dashboards.model import Board, Panel, Query, Row, by_labels
-from scripts.dashboards.promql import buckets, gauge, quantile, rate
+from scripts.dashboards.promql import a_minute, buckets, gauge, quantile
 from telbridge.ops import catalogue as the
 
 BOARD: Final = Board(
@@ -31,7 +31,7 @@ BOARD: Final = Board(
                 Panel(
                     "Rejected by reason",
                     "A minute. What says that there is no room: more workers, or a higher cap.",
-                    (Query(f"60 * {rate(the.CALLS_REJECTED, 'reason')}", by_labels("reason")),),
+                    (Query(a_minute(the.CALLS_REJECTED, "reason"), by_labels("reason")),),
                     "stack",
                 ),
                 Panel(

@@ -893,11 +893,19 @@ class Call:
         if self._seat is not None:
             self._note_connected(self._seat)
         self._turns.agent_speech.ended(self._ms())
+        return self._told(end)
+
+    def so_far(self) -> CallSummary:
+        """Of a call that goes on, as if it were over now: its ending means nothing."""
+        return self._told(SessionEnd(Ending.INTERNAL_ERROR))
+
+    def _told(self, end: SessionEnd) -> CallSummary:
+        now_ms = self._ms()
         return CallSummary(
             facts=self._leg.facts,
             ending=end.ending,
             detail=end.detail,
-            duration_ms=self._ms(),
+            duration_ms=now_ms,
             answered_ms=self._since_start(self._answered_ns),
             session_ready_ms=self._since_start(self._ready_ns),
             first_sound_ms=self._turns.first_sound_ms,
@@ -915,8 +923,8 @@ class Call:
             dialplan=self._plan.script.plan.name,
             dialplan_version=self._plan.script.plan.version,
             marks=self._stage.marks,
-            caller_speech=self._turns.caller_speech.stretches,
-            agent_speech=self._turns.agent_speech.stretches,
+            caller_speech=self._turns.caller_speech.so_far(now_ms),
+            agent_speech=self._turns.agent_speech.so_far(now_ms),
             events=self._journal.events,
             events_dropped=self._journal.dropped,
             sessions=self._setups,

@@ -60,6 +60,12 @@ class Speech:
         if self._since_ms is None:
             self._since_ms = at_ms
 
+    def so_far(self, at_ms: float) -> list[tuple[float, float]]:
+        """With the one that goes on."""
+        if self._since_ms is None:
+            return self.stretches
+        return [*self.stretches, (self._since_ms, max(self._since_ms, at_ms))]
+
     def ended(self, at_ms: float) -> None:
         """Nothing, if it was silent."""
         since_ms, self._since_ms = self._since_ms, None

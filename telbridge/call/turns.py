@@ -41,8 +41,8 @@ class Interruption:
     heard_ms: int = 0
     discarded_ms: int = 0
     false: bool | None = None
-    """Nobody said anything: the agent spoke again and no transcript came, from an API that sends them. None:
-    not known."""
+    """Nobody said anything, and the agent spoke again: no transcript came from an API that sends them; of
+    others, our own meter heard no voice. None: not known."""
 
     @property
     def detect_ms(self) -> float | None:
@@ -169,6 +169,8 @@ class TurnBook:
         self._overlap_ns: int | None = None
         self._begun_over: tuple[Turn, int] | None = None
         self._unexplained: tuple[Interruption, int | None] | None = None
+        self._spoke_again: dict[int, float] = {}
+        """Of a turn that was cut, by its number: when the agent went on in that very turn."""
 
     def _ms(self, at_ns: int) -> float:
         return (at_ns - self._started_ns) / 1e6
@@ -199,6 +201,8 @@ class TurnBook:
     def agent_audio(self, reply: ReplyId, at_ns: int) -> None:
         """Call once for the first audio of each reply."""
         self.current.replies.append(reply)
+        if self.current.interruption is not None:
+            self._spoke_again.setdefault(len(self.turns) - 1, self._ms(at_ns))
         if self.current.agent_first_audio_ms is None:
             self.current.agent = self.agent
             self.current.agent_first_audio_ms = self._ms(at_ns)
@@ -318,14 +322,31 @@ class TurnBook:
         """The call is over: whatever is open is judged by what is known."""
         if self._voice.speaking:
             self._voice_ended()
-        if any(turn.caller_text for turn in self.turns):
-            for turn, following in zip(self.turns, self.turns[1:], strict=False):
-                cut = turn.interruption
-                if cut is not None and cut.by == "api" and following.replies:
-                    cut.false = not following.caller_text
+        for number, turn in enumerate(self.turns):
+            if turn.interruption is not None and turn.interruption.by == "api":
+                turn.interruption.false = self._was_false(number, turn.interruption)
         self._tell(len(self.turns))
 
     # ------------------------------------------------------------ inside
+
+    def _was_false(self, number: int, cut: Interruption) -> bool | None:
+        """Of the turn of this number; None unless the agent spoke again."""
+        following = self.turns[number + 1] if number + 1 < len(self.turns) else None
+        if following is not None and following.replies:
+            if any(turn.caller_text for turn in self.turns):
+                return not following.caller_text
+            return not self._voiced(cut.at_ms, following.agent_first_audio_ms)
+        if number in self._spoke_again:
+            return not self._voiced(cut.at_ms, self._spoke_again[number])
+        return None
+
+    def _voiced(self, cut_ms: float, until_ms: float | None) -> bool:
+        """Whether our own meter heard the caller around a cut and before the agent's next words."""
+        since_ms = cut_ms - MISSED_NS / 1e6
+        return any(
+            began_ms < (until_ms or cut_ms) and ended_ms > since_ms
+            for began_ms, ended_ms in self.caller_speech.stretches
+        )
 
     def _tell(self, end: int) -> None:
         """Those before this one are over."""

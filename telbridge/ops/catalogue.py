@@ -85,10 +85,10 @@ CALLS_ENDED: Final = _calls.counter(
     "ingress trunk dialplan agent ending",
     "Calls that are over, by cause (`ending` of the record).",
 )
-CALLS_LIVE: Final = _calls.gauge("calls_live", "ingress", "Calls that ring or talk now.")
+CALLS_LIVE: Final = _calls.gauge("calls_live", "ingress trunk dialplan agent", "Calls that ring or talk now.")
 CALL_SECONDS: Final = _calls.histogram(
     "call_duration_seconds",
-    "ingress dialplan agent",
+    "ingress trunk dialplan agent",
     CALL_S,
     "The call arrives -> it is over.",
 )
@@ -211,8 +211,8 @@ HEARD: Final = _cuts.counter(
 FALSE_BARGE_INS: Final = _cuts.counter(
     "barge_ins_false",
     "ingress agent",
-    "Barge-ins after which the agent spoke again and no transcript of the caller came, in calls in which "
-    "the API sends some.",
+    "Barge-ins after which the agent spoke again though nobody had said anything: no transcript came; in "
+    "calls without transcripts, our own meter heard no voice.",
 )
 AGENT_INTERRUPTIONS: Final = _cuts.counter(
     "agent_interruptions",

@@ -20,6 +20,7 @@ from telbridge.dialplan.actions import ACTIONS
 from telbridge.dialplan.counting import Bounds
 from telbridge.ops import catalogue as the
 from telbridge.ops.catalogue import Metric
+from telbridge.ops.exemplars import Worst
 
 OTHER: Final = "other"
 MOST_FIGURES: Final = 24
@@ -32,11 +33,35 @@ PARTS: Final = {
     "downlink": the.TURN_DOWNLINK,
     "wire": the.TURN_WIRE,
 }
+FAULTS: Final = (
+    "agent_error",
+    "agent_warning",
+    "bad_message",
+    "reply_failed",
+    "unknown_message",
+    "unknown_tool",
+    "update_refused",
+)
+"""What there may be in a call's `faults`."""
+KEYS: Final = {"sip": ("rfc4733", "info", "inband"), "ari": ("ari",)}
+"""How keys come; over a media stream as its messages."""
 REFUSED: Final = {
     Ending.DRAINED: "draining",
     Ending.DIALPLAN_HUNG_UP: "dialplan",
 }
 """Endings of calls that were never answered because we did not want to."""
+APART: Final = (Ending.NO_DIALPLAN, Ending.WORKER_DIED)
+"""Endings that are counted otherwise: as rejected, and not at all."""
+OF_AGENTS: Final = (
+    the.DISCARDED,
+    the.HEARD,
+    the.FALSE_BARGE_INS,
+    the.AGENT_INTERRUPTIONS,
+    the.MISSED_BARGE_INS,
+    the.UNDERRUNS,
+    the.UNDERRUN_SECONDS,
+)
+"""Counters by kind of leg and agent API."""
 
 
 def choose_place() -> None:
@@ -58,6 +83,7 @@ class Metrics:
             if metric not in the.OF_SUPERVISOR and metric is not the.DIALPLAN_EVENTS
         }
         self._events: dict[tuple[str, ...], Counter] = {}
+        self._expected: set[tuple[str, ...]] = set()
         self._figures: set[str] = set()
         self.loop_lag: Final[Histogram] = self._families[the.LOOP_LAG.name]
 
@@ -79,6 +105,35 @@ class Metrics:
     def call(self, facts: CallFacts, dialplan: str, agent: str, bounds: Bounds) -> CallMetrics:
         """The observer of a call that begins. `bounds`: what its dialplan may count."""
         return CallMetrics(self, facts, dialplan, agent, bounds)
+
+    def expect(self, ingress: str, trunk: str, dialplan: str, agent: str) -> None:
+        """Calls of this kind may come: what is counted of them begins at 0. A counter that is born with its
+        first event shows no increase, and an alert does not see it."""
+        whole = ingress, trunk, dialplan, agent
+        if whole in self._expected:
+            return
+        self._expected.add(whole)
+        self._zero(the.CALLS_OFFERED, (ingress, trunk))
+        self._zero(the.CALLS_REJECTED, *((ingress, why) for why in ("no_dialplan", *REFUSED.values())))
+        self._zero(the.CALLS_ANSWERED, whole)
+        self._zero(the.CALLS_ENDED, *((*whole, ending.value) for ending in Ending if ending not in APART))
+        self._zero(the.DTMF, *((ingress, method) for method in KEYS.get(ingress, ("stream",))))
+        self._zero(the.BARGE_INS, (ingress, agent, "api"), (ingress, agent, "local"))
+        for metric in OF_AGENTS:
+            self._zero(metric, (ingress, agent))
+        for metric in (the.UPLINK_DROPPED, the.SESSION_LOSSES):
+            self._zero(metric, (agent,))
+        self._zero(the.SESSION_FAULTS, *((agent, kind) for kind in FAULTS))
+        self._zero(the.DIALPLAN_FAILURES, *((dialplan, action) for action in (*ACTIONS, "tool", OTHER)))
+        self._zero(the.ONE_WAY, (ingress, trunk, "up"), (ingress, trunk, "down"))
+        for metric in (the.RTP_PACKETS, the.RTP_LOST):
+            self._zero(metric, (ingress, "received"), (ingress, "sent"))
+        for metric in (the.RTP_LATE, the.RTP_REORDERED):
+            self._zero(metric, (ingress,))
+
+    def _zero(self, metric: Metric, *children: tuple[str, ...]) -> None:
+        for labels in children:
+            self.of(metric, *labels)
 
     def event(self, dialplan: str, metric: str, labels: Mapping[str, str], add: float) -> None:
         """What a dialplan counts; `labels` are few and their values bounded."""
@@ -125,8 +180,10 @@ class CallMetrics(Nobody):
     def __init__(self, metrics: Metrics, facts: CallFacts, dialplan: str, agent: str, bounds: Bounds) -> None:
         self._metrics, self._bounds = metrics, bounds
         self._ingress, self._trunk, self._dialplan, self._agent = facts.ingress, facts.trunk, dialplan, agent
-        self._live = metrics.of(the.CALLS_LIVE, facts.ingress)
+        metrics.expect(facts.ingress, facts.trunk, dialplan, agent)
+        self._live = metrics.of(the.CALLS_LIVE, facts.ingress, facts.trunk, dialplan, agent)
         self._live.inc()
+        self.worst: Final = Worst()
 
     def closed(self) -> None:
         """The call is over, however it went: call once."""
@@ -155,7 +212,7 @@ class CallMetrics(Nobody):
         self._count(the.DIALPLAN_FAILURES, self._dialplan, known)
 
     def asked(self, what: str, took_ms: float, *, failed: bool) -> None:
-        self._metrics.of(the.OUTSIDE, what, "failed" if failed else "ok").observe(took_ms / 1000)
+        self._see(the.OUTSIDE, took_ms, what, "failed" if failed else "ok")
 
     def counted(self, metric: str, add: float, labels: Mapping[str, str]) -> None:
         self._metrics.event(self._dialplan, metric, self._bounds.bounded(metric, labels), add)
@@ -194,7 +251,7 @@ class CallMetrics(Nobody):
         ingress, trunk, dialplan = self._ingress, self._trunk, self._dialplan
         where = ingress, self._agent
         self._count(the.CALLS_ENDED, ingress, trunk, dialplan, self._agent, summary.ending.value)
-        self._see(the.CALL_SECONDS, summary.duration_ms, ingress, dialplan, self._agent)
+        self._see(the.CALL_SECONDS, summary.duration_ms, ingress, trunk, dialplan, self._agent)
         if summary.answered_ms is None and summary.ending in REFUSED:
             self._metrics.rejected(ingress, REFUSED[summary.ending])
         if summary.answered_ms is not None and summary.first_sound_ms is not None:
@@ -241,7 +298,7 @@ class CallMetrics(Nobody):
             self._count(the.RTP_LOST, ingress, direction, by=lost)
             sent = packets + lost if direction == "received" else packets
             if sent:
-                self._metrics.of(the.RTP_LOSS, ingress, trunk, direction).observe(lost / sent)
+                self._observe(the.RTP_LOSS, lost / sent, ingress, trunk, direction)
                 self._see(the.RTP_JITTER, jitter_ms, ingress, trunk, direction)
         self._count(the.RTP_LATE, ingress, by=quality.rx_discarded)
         self._see(the.RTP_RTT, quality.rtt_ms, ingress, trunk)
@@ -249,9 +306,9 @@ class CallMetrics(Nobody):
         self._see(the.JITTER_BUFFER, quality.jitter_buffer_ms, ingress, trunk)
         for direction, score in (("received", mos_received(quality)), ("sent", mos_sent(quality))):
             if score is not None:
-                self._metrics.of(the.MOS_OF_CALLS, ingress, trunk, direction).observe(score)
+                self._observe(the.MOS_OF_CALLS, score, ingress, trunk, direction)
         if quality.drift_ppm is not None:
-            self._metrics.of(the.DRIFT, ingress).observe(abs(quality.drift_ppm))
+            self._observe(the.DRIFT, abs(quality.drift_ppm), ingress)
 
     def broke(self) -> None:
         """A bug of ours ended it: there is no summary."""
@@ -265,4 +322,8 @@ class CallMetrics(Nobody):
 
     def _see(self, metric: Metric, length_ms: float | None, *labels: str) -> None:
         if length_ms is not None:
-            self._metrics.of(metric, *labels).observe(length_ms / 1000)
+            self._observe(metric, length_ms / 1000, *labels)
+
+    def _observe(self, metric: Metric, value: float, *labels: str) -> None:
+        self._metrics.of(metric, *labels).observe(value)
+        self.worst.see(metric, labels, value)

@@ -67,7 +67,7 @@ class CallPages:
         return _html(list_page(live, over, _carried(asked), older=older, trouble=trouble))
 
     async def _call(self, request: web.Request) -> web.Response:
-        record = self._live.get(request.match_info["call_id"])
+        record = await self._live.look(request.match_info["call_id"])
         live = record is not None
         if record is None:
             record = await self._kept(request)

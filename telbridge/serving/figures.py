@@ -26,6 +26,7 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from telbridge.ops.catalogue import Metric
+from telbridge.ops.exemplars import Exemplars
 
 DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
 """Where prometheus-client looks for the directory, once, when it is imported."""
@@ -51,6 +52,7 @@ class Figures:
         self.directory: Final = base / f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
         self._reading = threading.Lock()
         self._alive: IO[bytes] | None = None
+        self.exemplars: Final = Exemplars()
 
     def open(self) -> None:
         """Make it, and clear away those of supervisors that were killed."""
@@ -99,9 +101,20 @@ class Figures:
 
     def _registry(self, own: Iterable[Own]) -> CollectorRegistry:
         registry = CollectorRegistry()
-        MultiProcessCollector(registry, str(self.directory))  # type: ignore[no-untyped-call]
+        registry.register(_Workers(self.directory, self.exemplars))
         registry.register(_Supervisor(own))
         return registry
+
+
+class _Workers:
+    """A collector of prometheus-client."""
+
+    def __init__(self, directory: Path, exemplars: Exemplars) -> None:
+        self._files = MultiProcessCollector(None, str(directory))  # type: ignore[no-untyped-call]
+        self._exemplars = exemplars
+
+    def collect(self) -> Iterator[Family]:
+        yield from self._exemplars.put_to(self._files.collect())  # type: ignore[no-untyped-call]
 
 
 class _Supervisor:

@@ -37,6 +37,7 @@ class Pulse:
         self._seen: Counter[tuple[str, str]] = Counter()
         self._beats = 0
         self._due_ns = clock() + BEAT_NS
+        self._look(born=True)
         self._ticker = Ticker(BEAT_NS, self._beat)
 
     def stop(self) -> None:
@@ -53,11 +54,13 @@ class Pulse:
             self._show()
             self._look()
 
-    def _look(self) -> None:
+    def _look(self, *, born: bool = False) -> None:
+        """`born`: for the first time; what has not happened yet is counted as 0, so that its first time
+        shows."""
         for ingress, why, count in self._refused():
             new = count - self._seen[ingress, why]
             self._seen[ingress, why] = count
-            if new:
+            if new or born:
                 self._metrics.refused(ingress, why, new)
 
 
@@ -71,5 +74,5 @@ def refused_by_sip(counters: Counters) -> Iterator[Refused]:
 
 def refused_streams(no_room: Mapping[str, int]) -> Iterator[Refused]:
     """Of whichever carrier: nobody has asked yet."""
-    for why, count in no_room.items():
+    for why, count in ({"full": 0, "draining": 0} | dict(no_room)).items():
         yield "stream", why, count

@@ -79,11 +79,12 @@ class Supervisor:
             settings,
             self._known_agent_port,
             self._kept_for_workers,
-            on_message=self._calls.on_message,
+            on_message=self._on_worker_message,
             on_death=self._on_worker_death,
             environ=self._figures.environ,
         )
         self._agent = Child(self._nursery, self._agent_job, on_ready=lambda _: self._tell_agent_level())
+        self._calls.live.ask = self._workers.show
         self._ticket_key = secrets.token_bytes(32)
         phone = PhonePage(settings, TicketOffice(self._ticket_key), self._line)
         pages = [self._figures.page(self._own_figures), *self._calls.pages(), *phone.routes()]
@@ -226,6 +227,11 @@ class Supervisor:
             return ["draining"]
         agent = ["agent is not ready"] if self._local and not self._agent.is_ready else []
         return [*self._workers.not_ready(), *agent]
+
+    def _on_worker_message(self, number: int, message: Mapping[str, Any]) -> None:
+        self._calls.on_message(number, message)
+        if message.get("event") == "call_ended":
+            self._figures.exemplars.note(message["exemplar"], message["worst"])
 
     def _on_worker_death(self, number: int, pid: int) -> None:
         self._figures.forget(pid)

@@ -13,12 +13,12 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from itertools import chain
+from itertools import chain, islice, product
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -48,6 +48,7 @@ from telbridge.legs.streams.leg import StreamLeg
 from telbridge.ops import logging
 from telbridge.ops.asking import StoreDown
 from telbridge.ops.callers import Callers
+from telbridge.ops.exemplars import Told
 from telbridge.ops.metrics import CallMetrics, Metrics, choose_place
 from telbridge.ops.recording import CallRecording, Recorder
 from telbridge.ops.records import Privacy, record_of, record_without_a_call, summary_line, worse_mos
@@ -57,6 +58,7 @@ from telbridge.serving.apology import apology_path, filler_path
 from telbridge.serving.dialplans import Chosen, Dialplans, is_built_in
 from telbridge.serving.ingress import Ingress
 from telbridge.serving.last_good import LastGood
+from telbridge.serving.live import pieces
 from telbridge.serving.messages import WorkerStart
 from telbridge.serving.outside import World, in_format
 from telbridge.serving.pulse import Pulse, refused_by_sip, refused_streams
@@ -73,6 +75,8 @@ FIGURES_S: Final = 3.0
 """Between two looks at a live call."""
 LAST_INVITES_S: Final = 0.5
 """After the dispatcher gives us no more calls: what it gave us before may still stand in our socket."""
+MOST_EXPECTED: Final = 50
+"""Pairs of dialplan and trunk whose figures are there before their first call."""
 CALLERS_AGAIN_S: Final = 30.0
 LAST_AUDIO_S: Final = 2.0
 """For the end of a recording to be on the disk, before the call's record is written."""
@@ -116,6 +120,7 @@ class Worker:
         """Set while there is no call."""
         self.idle.set()
         self._http: aiohttp.ClientSession | None = None
+        self._expect_calls()
 
     async def run(self, stop: asyncio.Event, hurry: asyncio.Event) -> None:
         """Serve until `stop` or retired, then drain until the calls have ended, the deadline, which counts
@@ -203,6 +208,8 @@ class Worker:
                 self._callers.called(caller)
             case {"log_level": level}:
                 logs.change_level(level)
+            case {"show": call_id}:
+                self._show(call_id)
             case {"retire": _}:
                 self.retired.set()
 
@@ -218,6 +225,7 @@ class Worker:
         observer: CallMetrics | None = None
         chosen: Chosen | None = None
         summary: CallSummary | None = None
+        worst: Sequence[Told] = ()
         try:
             known = _facts(facts, self._callers.before(self._privacy.number(facts.caller)))
             chosen = self.dialplans.plan_for(known, known.started_at)
@@ -235,6 +243,7 @@ class Worker:
             summary = await call.run()
             summary.recording = await _outcome(tape)
             observer.ended(summary)
+            worst = observer.worst.told()
             if isinstance(leg, StreamLeg):
                 summary.carrier = await leg.told()
         except Exception as bug:  # noqa: BLE001 - the wall between calls
@@ -257,8 +266,14 @@ class Worker:
         record = record_of(summary, self._privacy, known.started_at)
         if trace is not None:
             record["trace_id"] = trace.trace_id
-        await self._keep(record)
+        await self._keep(record, worst)
         call_log.info("call_ended", **summary_line(record))
+
+    def _expect_calls(self) -> None:
+        """By SIP; of others when the first one comes."""
+        trunks = ("", *self._settings.sip.trunks)
+        for plan, trunk in islice(product(self.dialplans.plans.plans, trunks), MOST_EXPECTED):
+            self._metrics.expect("sip", trunk, plan.name, self._agent_of(plan))
 
     def _observer(self, facts: CallFacts, chosen: Chosen) -> CallMetrics:
         plan = chosen.plan
@@ -311,10 +326,11 @@ class Worker:
             log=call_log,
         )
 
-    async def _keep(self, record: Mapping[str, Any]) -> None:
-        """On disk; the supervisor carries it to the database."""
+    async def _keep(self, record: Mapping[str, Any], worst: Sequence[Told] = ()) -> None:
+        """On disk; the supervisor carries it to the database. `worst`: for its page of metrics."""
         await self._spool.put(record)
-        _say(event="call_ended", call_id=record["call_id"])
+        exemplar = {name: record[name] for name in ("call_id", "trace_id") if name in record}
+        _say(event="call_ended", call_id=record["call_id"], exemplar=exemplar, worst=worst)
 
     def _tell_start(self, facts: CallFacts, chosen: Chosen) -> None:
         """As the record that stays, should this process die before it writes a better one."""
@@ -340,6 +356,13 @@ class Worker:
         quality = call.look_at_line()
         mos = worse_mos(quality) if quality else None
         _say(event="call_figures", call_id=call_id, figures={**call.figures(), "mos": mos})
+
+    def _show(self, call_id: str) -> None:
+        """A call that somebody looks at, as its record would be now."""
+        if (call := self._calls.get(call_id)) is not None:
+            record = record_of(call.so_far(), self._privacy, datetime.now(UTC))
+            for part, last in pieces(json.dumps(record)):
+                _say(event="call_now", call_id=call_id, part=part, last=last)
 
     async def _remember_callers(self) -> None:
         """Until the database tells: calls do not wait for it."""

@@ -204,6 +204,12 @@ class Workers:
             self._tell_level(number)
         self._tell(do="log_level", level=level)
 
+    def show(self, number: int, call_id: str) -> None:
+        """Have a worker tell of a call that goes on (`LiveCalls.look`)."""
+        worker = self._workers.get(number) or self._retiring.get(number)
+        if worker is not None:
+            worker.tell(_line(show=call_id))
+
     # ------------------------------------------------------------ inside
 
     def _tell_level(self, number: int) -> None:

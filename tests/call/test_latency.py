@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from telbridge.call.call import Call, CallPlan
 from telbridge.call.events import (
     AgentAudio,
+    AgentInterrupted,
     CallerStartedSpeaking,
     CallerStoppedSpeaking,
     CallerTranscript,
@@ -273,6 +274,44 @@ async def test_a_barge_in_without_words_was_false(follows: str) -> None:
         summary = await _over(stage, task)
     (cut,) = [turn.interruption for turn in summary.turns if turn.interruption]
     assert cut.false is (not follows)
+
+
+@pytest.mark.parametrize("speaks", [True, False])
+@pytest.mark.parametrize("cut_by", [CallerStartedSpeaking, AgentInterrupted])
+async def test_without_transcripts_our_own_meter_says_whether_a_barge_in_was_false(
+    cut_by: type[CallerStartedSpeaking | AgentInterrupted], speaks: bool
+) -> None:
+    """The API heard the caller, or cut itself for whatever it took for an interruption; then it went on."""
+    async with staged() as (stage, task):
+        stage.at(5, AgentAudio(stage.new_reply(), LOUD * 500, stage.leg.now_ns + 5 * MS_NS))
+        await stage.passes(3000)
+        at_ns = stage.leg.now_ns + 60 * MS_NS
+        cut = AgentInterrupted(at_ns) if cut_by is AgentInterrupted else CallerStartedSpeaking(at_ns, True)
+        stage.at(60, cut)
+        await stage.passes(500, loud=speaks)
+        await stage.passes(500)
+        stage.at(5, AgentAudio(stage.new_reply(), LOUD * 10, stage.leg.now_ns + 5 * MS_NS))
+        await stage.passes(500)
+        summary = await _over(stage, task)
+    (found,) = [turn.interruption for turn in summary.turns if turn.interruption]
+    assert found.false is (not speaks)
+
+
+async def test_a_call_tells_how_far_it_has_come_and_goes_on_as_if_nobody_had_asked() -> None:
+    async with staged() as (stage, task):
+        call = stage.leg.media
+        assert isinstance(call, Call)
+        stage.at(5, AgentAudio(stage.new_reply(), LOUD * 100, stage.leg.now_ns + 5 * MS_NS))
+        await stage.passes(1000)
+        now_ms = stage.leg.now_ns / MS_NS
+        told = call.so_far()
+        ((began_ms, until_ms),) = told.agent_speech
+        assert (began_ms, until_ms) == (pytest.approx(now_ms - 1000, abs=40), pytest.approx(now_ms, abs=40))
+        assert told.turns[0].replies and told.answered_ms is not None and told.sessions[0].connect_ms == 0
+        await stage.passes(2000)
+        summary = await _over(stage, task)
+    ((again_ms, ended_ms),) = summary.agent_speech
+    assert again_ms == began_ms and ended_ms == pytest.approx(began_ms + 2000, abs=40)
 
 
 async def test_a_leg_that_takes_speech_the_moment_it_is_queued_has_a_waterfall_too() -> None:

@@ -7,7 +7,7 @@ import base64
 import json
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -64,6 +64,12 @@ class Tab:
         self._loaded.clear()
         await self.ask("Page.navigate", url=url)
         await asyncio.wait_for(self._loaded.wait(), PATIENCE_S)
+
+    async def reloads(self, after: Awaitable[object], within_s: float = PATIENCE_S) -> None:
+        """Do something upon which the page loads itself anew."""
+        self._loaded.clear()
+        await after
+        await asyncio.wait_for(self._loaded.wait(), within_s)
 
     async def run(self, script: str) -> Any:
         """The value of an expression; a promise is awaited."""

@@ -283,10 +283,10 @@ class Prometheus:
 
 @asynccontextmanager
 async def prometheus(folder: Path, admin: str) -> AsyncIterator[Prometheus]:
-    """One that scrapes every second and has our rules."""
+    """One that scrapes every other second, which is also how long it waits, and has our rules."""
     config, port = folder / "prometheus.yml", free_port()
     config.write_text(
-        f"global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\n"
+        f"global: {{ scrape_interval: 2s, evaluation_interval: 1s }}\n"
         f"rule_files: [ {RULES / 'telbridge.yml'} ]\n"
         "scrape_configs:\n  - job_name: telbridge\n    static_configs:\n"
         f'      - targets: [ "{admin.removeprefix("http://")}" ]\n',

@@ -117,7 +117,12 @@ def test_nothing_that_a_caller_says_or_sends_becomes_a_part_of_the_page(said: st
 
 
 def test_a_live_call_has_a_page_too() -> None:
-    assert "This call goes on" in call_page({**record(), "ending": "", "ended_at": None}, live=True)
+    figures = {"turns": 1, "gap_ms": 606.0, "mos": 4.36}
+    page = Reader(call_page({**FULL, "ending": "", "ended_at": None, "live": figures}, live=True))
+    assert "On the phone for 0:30" in page.text
+    assert "1 turn, waited 606 ms last, MOS 4.4" in page.text
+    assert page.count("rect", "caller") == 2, "its time-line, as far as it has come"
+    assert "lasts" in page.text and "lasted" not in page.text
 
 
 def test_a_call_of_hours_and_one_of_nothing_are_drawn() -> None:
@@ -156,6 +161,8 @@ def test_top_lists_the_longest_call_first_with_gap_and_mos() -> None:
     lines = printed(top_text(calls)).splitlines()
     (long,) = [line for line in lines if "long" in line]
     assert long.split()[-6:] == ["1:05", "3", "1", "730", "ms", "4.2"]
+    narrow = printed(top_text([{**calls[1], "agent": "openai_realtime"}]), width=80)
+    assert calls[1]["caller"] in narrow and "730 ms  4.2" in narrow
     assert lines.index(long) < next(index for index, line in enumerate(lines) if "short" in line)
 
 

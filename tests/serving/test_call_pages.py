@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,18 +10,22 @@ from typing import Any
 
 import aiohttp
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from telbridge.cli import app
 from telbridge.ops import spool
 from telbridge.ops.store import Store
+from telbridge.serving import live
 from telbridge.serving.admin import Admin
 from telbridge.serving.admin_settings import AdminSection
 from telbridge.serving.calls import Calls
+from telbridge.serving.live import PIECE, pieces
 from telbridge.serving.recording_settings import RecordingSection
 from telbridge.serving.records_settings import RecordsSection
-from tests.records.made import NOON, record
+from tests.records.made import NOON, answered, greeting, record
 
 HTML = {"Accept": "text/html,application/xhtml+xml"}
 
@@ -102,6 +107,60 @@ async def test_live_calls_are_told_while_they_go_on(calls: Calls, http: aiohttp.
     calls.on_message(1, {"event": "call_ended", "call_id": "now"})
     assert (await got(http, "/calls?live=1"))["live"] == []
     assert (await got(http, "/calls/now"))["ending"] == "caller_hung_up"
+
+
+async def test_who_looks_at_a_live_call_sees_it_as_its_worker_has_it_now(
+    calls: Calls, http: aiohttp.ClientSession
+) -> None:
+    begin(calls, "now")
+    asked: list[tuple[int, str]] = []
+    long = answered(5000.0, more={"caller_text": "ä" * 3 * PIECE})
+
+    def tells(worker: int, call_id: str) -> None:
+        asked.append((worker, call_id))
+        text = json.dumps(record(call_id, turns=[greeting(), long], ending="internal_error"))
+        for part, last in pieces(text):
+            line = json.dumps({"event": "call_now", "call_id": call_id, "part": part, "last": last})
+            assert len(line) < 65_536
+            calls.on_message(worker, json.loads(line))
+
+    calls.live.ask = tells
+    now = await got(http, "/calls/now")
+    assert (len(now["turns"]), now["ending"], now["ended_at"], now["live"]["gap_ms"]) == (2, "", None, 700.0)
+    assert now["turns"][1]["caller_text"] == "ä" * 3 * PIECE
+    assert asked == [(1, "now")]
+    async with http.get("/calls/now", headers=HTML) as page:
+        assert "On the phone for" in await page.text()
+
+
+async def test_a_worker_that_does_not_tell_is_not_waited_for_long(
+    calls: Calls, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "LOOK_S", 0.01)
+    begin(calls, "now")
+    calls.live.ask = lambda worker, call_id: None
+    assert (await got(http, "/calls/now"))["live"]["turns"] == 2
+
+
+async def test_a_call_that_ends_while_somebody_looks_is_shown_as_it_was(
+    calls: Calls, http: aiohttp.ClientSession
+) -> None:
+    begin(calls, "now")
+
+    def ends(worker: int, call_id: str) -> None:
+        spool.write(calls._folder, record(call_id))
+        calls.on_message(worker, {"event": "call_ended", "call_id": call_id})
+
+    calls.live.ask = ends
+    assert (await got(http, "/calls/now"))["ending"] == "caller_hung_up"
+
+
+@given(st.text(max_size=3 * PIECE))
+@settings(max_examples=20)
+def test_pieces_make_the_whole(text: str) -> None:
+    parts = list(pieces(text))
+    assert "".join(part for part, _ in parts) == text
+    assert [last for _, last in parts] == [False] * (len(parts) - 1) + [True]
 
 
 async def test_what_is_asked_wrongly_is_told(http: aiohttp.ClientSession) -> None:

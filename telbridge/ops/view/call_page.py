@@ -15,7 +15,7 @@ from telbridge.ops.waterfall import Wait
 
 
 def call_page(record: Mapping[str, Any], *, live: bool = False) -> Html:
-    """`live`: the call still goes on; not everything is known yet."""
+    """`live`: the call still goes on; the page shows it as far as it has come, and keeps up with it."""
     call_id = str(record["call_id"])
     return page(
         f"Call {call_id}",
@@ -27,15 +27,16 @@ def call_page(record: Mapping[str, Any], *, live: bool = False) -> Html:
             " · ",
             tag("a", "JSON", href=f"/calls/{quote(call_id, safe='')}?format=json"),
         ),
-        *_head(record, live=live),
-        *([_facts(record)] if live else _body(record)),
+        tag("div", *_head(record, live=live), *_body(record), id="live" if live else None),
+        script=live,
     )
 
 
 def _head(record: Mapping[str, Any], *, live: bool) -> Iterator[Html]:
     if live:
-        yield tag("h1", "This call goes on: its time-line comes with its record, when it is over.")
+        yield tag("h1", f"On the phone for {words.clock(record['duration_ms'])}")
         yield tag("span", "live", class_="badge fine")
+        yield tag("span", f" {', '.join(_now(record))}", class_="soft")
         return
     verdict = judge(record)
     yield tag("h1", verdict.sentence)
@@ -45,6 +46,17 @@ def _head(record: Mapping[str, Any], *, live: bool) -> Iterator[Html]:
         yield tag("span", verdict.whose.value, class_="badge")
         if verdict.at_ms is not None:
             yield tag("span", f" at {words.place(verdict.at_ms)}", class_="soft")
+
+
+def _now(record: Mapping[str, Any]) -> Iterator[str]:
+    """What a worker tells of each live call all the time."""
+    figures = record.get("live") or {}
+    if (turns := figures.get("turns")) is not None:
+        yield f"{turns} turns" if turns != 1 else "1 turn"
+    if figures.get("gap_ms") is not None:
+        yield f"waited {words.length(figures['gap_ms'])} last"
+    if figures.get("mos") is not None:
+        yield f"MOS {figures['mos']:.1f}"
 
 
 def _body(record: Mapping[str, Any]) -> Iterator[Html]:

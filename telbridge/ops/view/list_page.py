@@ -96,7 +96,7 @@ def _over(
         )
         return
     if not calls:
-        yield tag("p", "No such call.", class_="soft")
+        yield tag("p", "No such call." if asked else "None yet.", class_="soft")
         return
     names = ("call", "ended", "caller", "called", "agent", "how", "worst", "lasted", "turns", "longest wait")
     yield _table(names, 7, (_over_row(call) for call in calls))

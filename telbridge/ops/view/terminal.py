@@ -39,6 +39,10 @@ _MARKS: Final[Mapping[str, tuple[str, str]]] = {
 _LANE: Final = 8
 """Columns of the lanes' names."""
 BAR: Final = 40
+SLOW_MS: Final = (1500.0, 2500.0)
+"""Turn gaps that stand out among live calls."""
+POOR_MOS: Final = (-3.6, -3.1)
+"""The same of MOS, where less is worse: "some users dissatisfied", "many" (ITU-T G.107 annex B)."""
 
 
 def call_text(record: Mapping[str, Any], width: int) -> RenderableType:
@@ -202,19 +206,28 @@ def top_text(calls: Sequence[Mapping[str, Any]]) -> Table:
     title = "1 live call" if len(calls) == 1 else f"{len(calls)} live calls"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("call", no_wrap=True)
-    for name in ("caller", "called", "agent", "dialplan"):
+    table.add_column("caller", no_wrap=True)
+    for name in ("called", "agent", "dialplan"):  # A narrow terminal takes it from these.
         table.add_column(name, overflow="ellipsis")
-    for name in ("lasts", "turns", "cut in", "turn gap", "MOS"):
+    for name in ("lasts", "turns", "cuts", "gap", "MOS"):
         table.add_column(name, no_wrap=True, justify="right")
     for call in sorted(map(_harmless, calls), key=lambda call: -float(call["duration_ms"])):
         figures = call.get("live") or {}
-        mos = figures.get("mos")
+        mos, gap_ms = figures.get("mos"), figures.get("gap_ms")
         table.add_row(
             *(Text(str(call[name])) for name in ("call_id", "caller", "called", "agent", "dialplan")),
             words.clock(call["duration_ms"]),
             str(figures.get("turns", 0)),
             str(figures.get("interruptions", 0)),
-            words.length(figures.get("gap_ms")),
-            "–" if mos is None else f"{mos:.1f}",
+            _coloured(words.length(gap_ms), gap_ms, SLOW_MS),
+            _coloured("–" if mos is None else f"{mos:.1f}", None if mos is None else -mos, POOR_MOS),
         )
     return table
+
+
+def _coloured(shown: str, figure: float | None, limits: tuple[float, float]) -> Text:
+    """Yellow from the first limit on, red from the second."""
+    orange, red = limits
+    if figure is None or figure < orange:
+        return Text(shown)
+    return Text(shown, style="red" if figure >= red else "yellow")

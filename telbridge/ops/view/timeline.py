@@ -74,7 +74,7 @@ TITLES: Final[Mapping[str, tuple[str, str]]] = {
 
 
 def timeline(record: Mapping[str, Any]) -> Timeline:
-    """Of a call that is over."""
+    """Of a call that is over, or as far as it has come."""
     events, turns = record.get("events") or (), record.get("turns") or ()
     length_ms = float(record.get("duration_ms") or 0)
     voices = record.get("voices") or {"caller": (), "agent": ()}

@@ -60,10 +60,11 @@ def number(value: str) -> str:
 def facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What a call was."""
     yield "began", day_and_time(str(record.get("started_at") or ""))
-    yield "lasted", length(record.get("duration_ms"))
     ending = str(record.get("ending") or "")
     detail = str(record.get("detail") or "")
-    yield "ended", ENDINGS.get(ending, ending) + (f": {detail}" if detail else "")
+    yield "lasted" if ending else "lasts", length(record.get("duration_ms"))
+    if ending:
+        yield "ended", ENDINGS.get(ending, ending) + (f": {detail}" if detail else "")
     yield "caller", number(str(record.get("caller") or ""))
     yield "called", number(str(record.get("called") or ""))
     way = [str(record.get(key) or "") for key in ("ingress", "trunk", "codec")]
@@ -78,6 +79,8 @@ def facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "signalling id", str(record["signalling_id"])
     if recording := record.get("recording"):
         yield "recording", _recorded(recording)
+    if record.get("trace_id"):
+        yield "trace", str(record["trace_id"])
 
 
 def _recorded(recording: Mapping[str, Any]) -> str:
