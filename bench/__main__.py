@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from bench import capacity, cpu, echo, interruption, keys, meter, monologue, speech, streams, truth
+from bench import capacity, cpu, echo, interruption, keys, meter, monologue, recorded, speech, streams, truth
 from bench.figures import Figure, show, store
 
 SECTIONS: Final[dict[str, Callable[[], Awaitable[list[Figure]]]]] = {
@@ -25,6 +25,7 @@ SECTIONS: Final[dict[str, Callable[[], Awaitable[list[Figure]]]]] = {
     "speech": speech.measure,
     "meter": meter.measure,
     "truth": truth.measure,
+    "recorded": recorded.measure,
 }
 
 

@@ -22,9 +22,10 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from bench.figures import Figure, at_most, exactly, percentile, told
-from bench.judge import Compared, compare, judge
+from bench.judge import compare, judge
 from bench.phone import SETTLE_S, spread_phone, undisturbed
 from bench.processes import CpuClock, bridge, worker_pid
+from bench.recorded import as_figures
 from bench.scripted_agent import ScriptedAgent, Session, scripted_agent
 from telbridge.audio.g711 import pcm16_to_ulaw
 from telbridge.caller import CallHandle
@@ -35,7 +36,6 @@ from tests.e2e.bridge import Bridge
 
 Way = Literal["sip", "streams"]
 LIMITS_MS: Final[Mapping[Way, float]] = {"sip": 20.0, "streams": 10.0}
-JUDGED_MS: Final = 40.0
 CALLS: Final = 4
 TURNS: Final = 25
 """Of each call: 100 in all, each way."""
@@ -130,7 +130,7 @@ async def _measure(way: Way) -> list[Figure]:
         ]
     return [
         *_figures(way, [error for errors in checked for error in errors]),
-        *_judgement(way, compared),
+        *as_figures(f"truth, {way}", compared),
         told(f"truth, {way}: this script's timer late, p99", percentile(late.all_ms, 99), "ms"),
         told(f"truth, {way}: this script's timer late, most", max(late.all_ms), "ms"),
         told(f"truth, {way}: the worker waited for a core", waited, "% of the time"),
@@ -323,17 +323,4 @@ def _figures(way: Way, errors: Sequence[Error]) -> list[Figure]:
             continue
         figures.append(at_most(f"{title} off by, most of {len(off)}", most, LIMITS_MS[way], "ms"))
         figures.append(told(f"{title} off by, mean", statistics.fmean(off), "ms"))
-    return figures
-
-
-# -------------------------------------------------------------------- held against the recording
-
-
-def _judgement(way: Way, compared: Sequence[Compared]) -> list[Figure]:
-    figures = []
-    for name in dict.fromkeys(one.what for one in compared):
-        off = [one.off_ms for one in compared if one.what == name]
-        title = f"truth, {way}: {name} off the recording's"
-        figures.append(at_most(f"{title}, most of {len(off)}", max(map(abs, off)), JUDGED_MS, "ms"))
-        figures.append(told(f"{title}, mean", statistics.fmean(off), "ms"))
     return figures
