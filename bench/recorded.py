@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from bench.figures import Figure, at_least, at_most
+from bench.figures import Figure, at_least, at_most, told
 from bench.judge import LIMIT_MS, Compared, compare, judge
 from bench.processes import bridge
 from telbridge.caller.run import CallOptions, Say, run_call
@@ -48,8 +48,11 @@ def as_figures(name: str, compared: Sequence[Compared]) -> list[Figure]:
     """The worst of each kind, against what is allowed."""
     figures = []
     for what in ("turn gap", "talk-over"):
-        off_ms = [one.off_ms for one in compared if one.what == what]
+        these = [one for one in compared if one.what == what]
+        off_ms = [one.off_ms for one in these if one.heard_ms is not None]
         most = max(map(abs, off_ms), default=0.0)
         figures.append(at_least(f"{name}: {what}s judged", len(off_ms), 1))
         figures.append(at_most(f"{name}: {what} off what is heard, most", most, LIMIT_MS, "ms"))
+        if pauses := len(these) - len(off_ms):
+            figures.append(told(f"{name}: {what}s in a pause of the agent, not judged", pauses, ""))
     return figures
