@@ -25,6 +25,7 @@ from bench import (
     monologue,
     overhead,
     peer,
+    recorded,
     soak,
     speech,
     streams,
@@ -47,6 +48,7 @@ SECTIONS: Final[dict[str, Callable[[], Awaitable[list[Figure]]]]] = {
     "meter": meter.measure,
     "truth": truth.measure,
     "upgrade": upgrade.measure,
+    "recorded": recorded.measure,
 }
 WITH_OPTIONS: Final[dict[str, Callable[[Options], Awaitable[list[Figure]]]]] = {
     "load": load.measure,

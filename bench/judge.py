@@ -20,15 +20,15 @@ import numpy as np
 import numpy.typing as npt
 
 STEP_MS: Final = 5
-PAUSE_MS: Final = 200
-"""Shorter silences lie within speech."""
+PAUSE_MS: Final = 400
+"""Shorter silences lie within speech: between two sentences, say."""
 LEAST_MS: Final = 40
 """Shorter sounds are clicks."""
-LEAST_LEVEL: Final = 60.0
-"""Of 32767 (rms): nobody speaks more softly on a telephone."""
+LEAST_LEVEL: Final = 50.0
+"""Of 32767 (rms), -56 dBFS: what is softer is not heard on a telephone."""
 OVER_NOISE: Final = 3.0
-UNDER_SPEECH: Final = 50.0
-"""34 dB below the loudest speech is breath."""
+UNDER_SPEECH: Final = 63.0
+"""Of the caller, 36 dB below their loudest speech: what is softer is breath, or the room."""
 FAR_MS: Final = 300
 """What is heard so far from where the record has it is something else."""
 LIMIT_MS: Final = 40
@@ -55,20 +55,19 @@ def judge(path: Path) -> Heard:
             raise ValueError(f"{path}: no two channels of 16 bit")
         rate_hz = file.getframerate()
         both = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, 2)
-    caller, agent = (_speech(both[:, channel].astype(np.float64), rate_hz) for channel in (0, 1))
+    caller = _speech(both[:, 0].astype(np.float64), rate_hz, UNDER_SPEECH)
+    agent = _speech(both[:, 1].astype(np.float64), rate_hz, math.inf)  # There is no room around it.
     return Heard(caller, agent, list(_gaps(caller, agent)), list(_overlaps(caller, agent)))
 
 
-def _speech(samples: npt.NDArray[np.float64], rate_hz: int) -> list[Stretch]:
+def _speech(samples: npt.NDArray[np.float64], rate_hz: int, under_speech: float) -> list[Stretch]:
     """Where there is more than noise."""
     step = rate_hz * STEP_MS // 1000
     levels = np.sqrt((samples[: len(samples) // step * step].reshape(-1, step) ** 2).mean(axis=1))
-    sounding = levels[levels > 0]
-    if not len(sounding):
+    if not len(levels):
         return []
-    noise = np.percentile(levels, 10)
-    loudest = np.percentile(sounding, 98)
-    loud = levels > max(LEAST_LEVEL, OVER_NOISE * noise, loudest / UNDER_SPEECH)
+    noise, loudest = np.percentile(levels, 10), np.percentile(levels, 99.5)
+    loud = levels > max(LEAST_LEVEL, OVER_NOISE * noise, loudest / under_speech)
     edges = np.flatnonzero(np.diff(np.concatenate([[0], loud.astype(np.int8), [0]]))) * float(STEP_MS)
     stretches: list[Stretch] = []
     for start, end in edges.reshape(-1, 2):
@@ -98,17 +97,18 @@ def _overlaps(caller: list[Stretch], agent: list[Stretch]) -> Iterator[Stretch]:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One figure of the record and what is heard of it; infinite where nothing is."""
+    """One figure of the record and what is heard of it: infinite where nothing is, None where energy cannot
+    tell, since the agent was cut in a pause between two of its sentences."""
 
     what: str
     at_ms: float
     """In the recording."""
     record_ms: float
-    heard_ms: float
+    heard_ms: float | None
 
     @property
     def off_ms(self) -> float:
-        return self.record_ms - self.heard_ms
+        return 0.0 if self.heard_ms is None else self.record_ms - self.heard_ms
 
 
 def compare(heard: Heard, record: dict[str, Any]) -> list[Compared]:
@@ -124,8 +124,14 @@ def compare(heard: Heard, record: dict[str, Any]) -> list[Compared]:
         if cut.get("talk_over_ms") is not None:
             at_ms = cut["onset_ms"] - from_ms
             nearest = min(heard.overlaps, key=lambda both: abs(both[0] - at_ms), default=None)
-            compared.append(Compared("talk-over", at_ms, cut["talk_over_ms"], _length(nearest, 0, at_ms)))
+            length = None if _pauses(heard.agent, at_ms) else _length(nearest, 0, at_ms)
+            compared.append(Compared("talk-over", at_ms, cut["talk_over_ms"], length))
     return compared
+
+
+def _pauses(agent: list[Stretch], at_ms: float) -> bool:
+    """Not a sound of the agent then."""
+    return not any(start - LIMIT_MS < at_ms < end + LIMIT_MS for start, end in agent)
 
 
 def _length(stretch: Stretch | None, edge: int, at_ms: float) -> float:
@@ -145,8 +151,9 @@ def main(arguments: list[str]) -> int:
     worst = 0.0
     for one in compare(heard, json.loads(Path(arguments[1]).read_text("utf-8"))):
         worst = max(worst, abs(one.off_ms))
+        told = "in a pause" if one.heard_ms is None else f"heard {one.heard_ms:5.0f} ms"
         print(
-            f"{one.at_ms / 1000:8.2f} s  {one.what:9}  heard {one.heard_ms:5.0f} ms  "
+            f"{one.at_ms / 1000:8.2f} s  {one.what:9}  {told:14}  "
             f"record {one.record_ms:7.1f} ms  off {one.off_ms:+6.1f} ms"
         )
     print(f"off by at most {worst:.1f} ms")

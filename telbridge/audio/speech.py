@@ -16,6 +16,8 @@ from telbridge.audio.level import peak_of, rms_of
 
 FRAME_MS: Final = 20
 """Longer stretches are looked at in steps of this length."""
+STEPS: Final = 4
+"""Of a frame: the end of speech is looked for in steps of 5 ms."""
 ONSET_FRAMES: Final = 3
 """So many loud frames, hardly interrupted, are speech; fewer are a click."""
 GAP_FRAMES: Final = 2
@@ -49,7 +51,7 @@ _TO_PCM: Final[dict[Encoding, Callable[[bytes | memoryview], bytes]]] = {
 
 class SpeechMeter:
     """One a caller. Times are those at which audio arrived: speech begins with the arrival of its first
-    voiced frame and ends with that of its last."""
+    voiced frame and ends with that of its last, less what is quiet at that frame's end."""
 
     def __init__(self, audio_format: AudioFormat) -> None:
         self._to_pcm = _TO_PCM.get(audio_format.encoding)
@@ -71,6 +73,8 @@ class SpeechMeter:
         self._in_block = 0
         self._speech = 0.0
         self._strong = self._gap = 0
+        self._last: bytes | None = None
+        """The last voiced piece, until it is known how much of it was voice."""
         self._run_ns = 0
         self._running = False
 
@@ -109,14 +113,14 @@ class SpeechMeter:
         self.voiced_frames += 1
         if level > _CLIP_WORTH_A_LOOK and peak_of(pcm) >= CLIP_AT:
             self.clipped_frames += 1
-        return self._sound(level, now_ns)
+        return self._sound(pcm, level, now_ns)
 
-    def _sound(self, level: int, now_ns: int) -> bool:
+    def _sound(self, pcm: bytes | memoryview, level: int, now_ns: int) -> bool:
         if self.speaking:
             if level > self._speech:
                 self._speech = level
             if self._gap == 0:
-                self.last_voiced_ns = now_ns
+                self.last_voiced_ns, self._last = now_ns, bytes(pcm)
             self._gap = 0  # A lone sound after a pause is a click, unless another one follows.
             return False
         if not self._running:
@@ -127,6 +131,7 @@ class SpeechMeter:
             if self._strong >= ONSET_FRAMES:
                 self.speaking, self._running = True, False
                 self.onset_ns, self.last_voiced_ns = self._run_ns, now_ns
+                self._last = bytes(pcm)
                 return True
         elif self._strong == 0:
             self._run_ns = now_ns  # A line that hums below the threshold is no speech yet.
@@ -136,6 +141,9 @@ class SpeechMeter:
         self._gap += 1
         if self.speaking:
             assert self.last_voiced_ns is not None
+            if self._last is not None:
+                self.last_voiced_ns -= self._quiet_end_ns(self._last)
+                self._last = None
             if now_ns - self.last_voiced_ns < HANG_NS:
                 return False
             self.speaking = False
@@ -143,6 +151,14 @@ class SpeechMeter:
         if self._gap >= GAP_FRAMES:
             self._running = False
         return False
+
+    def _quiet_end_ns(self, pcm: bytes) -> int:
+        """How much at the end of a voiced piece is none: up to its last step of 5 ms that is voiced."""
+        step = self._frame // STEPS
+        quiet, end = 0, len(pcm)
+        while end > step and rms_of(pcm[end - step : end]) < self._soft:
+            quiet, end = quiet + 1, end - step
+        return quiet * self._frame_ns // STEPS
 
     def _end_block(self) -> None:
         self._lows.append(self._low)

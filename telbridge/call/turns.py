@@ -18,8 +18,8 @@ PARTS: Final = ("uplink", "end_of_turn", "first_audio", "downlink", "wire")
 """Of a turn gap, in their order."""
 TALKED_OVER_MS: Final = 300.0
 """An agent that begins while the caller goes on for so long has interrupted: less is a smooth change."""
-STILL_SPEAKING_NS: Final = 100_000_000
-"""Since the last voiced frame: a pause within a word is no end."""
+STILL_SPEAKING_NS: Final = 150_000_000
+"""Since the last voiced frame came: no end is a pause within a word, nor the way through a jitter buffer."""
 MISSED_NS: Final = 1_500_000_000
 """Both are heard for so long, and no event came: an interruption that nobody noticed."""
 QUICKER_NS: Final = 60_000_000

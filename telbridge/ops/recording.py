@@ -153,8 +153,8 @@ class CallRecording:
         pcm = self._to_pcm[what is not _What.CALLER].convert(content)
         pcm = pcm[: len(pcm) & ~1]  # Half a sample is none.
         if what is _What.CALLER:
-            # It arrived now: so its last sample was heard now, at the earliest.
-            left.follow(pcm, self._at(at_ns) - len(pcm) // 2)
+            # It was spoken before it arrived, and is heard after that: its middle stands there.
+            left.follow(pcm, self._at(at_ns) - len(pcm) // 4)
         elif what is _What.AGENT:
             right.follow(pcm, self._at(at_ns))
         else:

@@ -69,6 +69,12 @@ def test_who_speaks_from_the_first_frame_on_is_heard() -> None:
     assert (one.begins, one.ends) == pytest.approx((20, 600), abs=1)
 
 
+@pytest.mark.parametrize("ends_ms", [605, 610, 617, 620])
+def test_an_end_within_a_frame_is_found_to_five_ms(ends_ms: float) -> None:
+    (one,) = metered(np.concatenate([noise(ends_ms, 3000), noise(1000, 0)]))
+    assert 0 <= one.ends - ends_ms <= 5
+
+
 def test_a_click_is_no_speech() -> None:
     wave = np.concatenate([noise(500, 0), noise(30, 8000), noise(1000, 0)])
     assert metered(wave) == []

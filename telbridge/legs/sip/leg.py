@@ -24,6 +24,7 @@ from telbridge.call.events import (
     TransferFailed,
 )
 from telbridge.call.ports import Media
+from telbridge.legs.sip.arrivals import Arrivals
 from telbridge.legs.sip.backlog import KEPT_FRAMES, Backlog
 from telbridge.legs.sip.edge import response
 from telbridge.legs.sip.keys import KeyWatch
@@ -93,6 +94,9 @@ class SipLeg:
         self._quality = QualityBook()
         self._keys = KeyWatch()
         self._backlog = Backlog()
+        self._arrivals = Arrivals()
+        self._came_ns = 0
+        """Of the frame read last."""
         self._watch = MediaWatch(parts.media_timeout_s)
         self._inband: DtmfDetector | None = None
         """Only where the peer takes no telephone-events: its keys are tones then."""
@@ -184,7 +188,9 @@ class SipLeg:
 
     def listen(self, due: int, now_ns: int) -> None:
         """The caller's next 20 ms go up; after a stall (`due` > 1) also what came meanwhile."""
-        self._backlog.tick(due, self._port.waiting)
+        waiting = self._port.waiting
+        self._backlog.tick(due, waiting)
+        self._arrivals.look(waiting, now_ns)
         self._hear(now_ns)
         while self._backlog.owed and self._backlog.takes_another(self._port.waiting):
             self._hear(now_ns)
@@ -252,7 +258,7 @@ class SipLeg:
         if self._state not in (_State.ENDING, _State.OVER):
             self._quality.stream_created(int(parameters.streamIdx))
             self._port.stream_created(parameters)
-            self._backlog = Backlog()  # Another stream, another jitter buffer.
+            self._backlog, self._arrivals = Backlog(), Arrivals()  # Another stream, another jitter buffer.
             self._start_talking()
 
     def offer_received(self, parameters: Any) -> None:
@@ -324,16 +330,21 @@ class SipLeg:
             raise CannotPress(error.reason) from error
 
     def _hear(self, now_ns: int) -> None:
-        heard = self._port.read()
+        heard = self._read(now_ns)
         if self._state is not _State.TALKING or self._media is None:
             return  # What came between our 200 and the ACK must not become lasting delay.
         if heard is not None and self._too_much() and self._backlog.skips(heard):
-            heard = self._port.read()
+            heard = self._read(now_ns)
         frame = _SILENCE if heard is None else heard
         if self._inband is not None:
             for tone in self._inband.feed(frame):
                 self._emit(Dtmf(tone.digit, "inband", tone.duration_ms, now_ns))
-        self._media.uplink(frame, now_ns)
+        self._media.uplink(frame, self._came_ns)
+
+    def _read(self, now_ns: int) -> memoryview | None:
+        heard = self._port.read()
+        self._came_ns = self._arrivals.taken(self._port.waiting, now_ns)
+        return heard
 
     def _too_much(self) -> bool:
         """What was too much half a second ago may be gone: a key or a gap empties the jitter buffer."""
