@@ -67,3 +67,7 @@ class VonageSection(_Section):
     codec: Annotated[
         Literal["pcm16/8000", "pcm16/16000", "pcm16/24000"], Field(description="what streams are asked for")
     ] = "pcm16/16000"
+    caller_id: Annotated[
+        str | None,
+        Field(description="number shown to whom a call is transferred, one of yours; default: unknown"),
+    ] = None

@@ -40,7 +40,11 @@ def carriers_of(settings: Settings, environ: Mapping[str, str]) -> list[Carrier]
             ),
             Plivo(_keys(settings, PLIVO, environ), _format(PLIVO, settings.plivo.codec)),
             SignalWire(_keys(settings, SIGNALWIRE, environ), _format(SIGNALWIRE, settings.signalwire.codec)),
-            Vonage(_keys(settings, VONAGE, environ), _format(VONAGE, settings.vonage.codec)),
+            Vonage(
+                _keys(settings, VONAGE, environ),
+                _format(VONAGE, settings.vonage.codec),
+                settings.vonage.caller_id,
+            ),
         ]
     except ValueError as error:
         what, _, instead = str(error).partition(": ")

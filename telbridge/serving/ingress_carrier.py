@@ -21,6 +21,7 @@ from telbridge.legs.streams.carrier import (
     Arrival,
     Asked,
     Carrier,
+    DialGoesOn,
     Following,
     NotVerified,
     Replays,
@@ -124,7 +125,11 @@ class CarrierIngress:
         asked, _ = await self._verified(request, once=False)
         call, ended = self._read(carrier.asks, asked)
         ticket = self._ticket(request)
-        following = what_follows(self._leg_of(ticket, call), ended)
+        leg = self._leg_of(ticket, call)
+        if isinstance(ended, DialGoesOn):
+            tell_progress(leg, ended.answered)
+            return web.Response(status=204)
+        following = what_follows(leg, ended)
         if ticket is None or following is Next.END:
             return _response(carrier.hang_up())
         if following is Next.STREAM:
@@ -150,8 +155,10 @@ class CarrierIngress:
             return None
 
     def _leg_of(self, ticket: Ticket | None, call: str) -> StreamLeg | None:
-        """The live leg of the ticket's call, if that is this one."""
-        return self._legs.get(call) if ticket is not None and ticket.call == call else None
+        """The live leg of the ticket's call, if that is this one; "" may be any."""
+        if ticket is None or call not in ("", ticket.call):
+            return None
+        return self._legs.get(ticket.call)
 
     async def _status(self, request: web.Request) -> web.Response:
         """The call's progress, told beside the stream. A call that is over ends here too, if its stream did

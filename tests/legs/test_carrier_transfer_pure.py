@@ -17,7 +17,6 @@ from telbridge.legs.streams.plivo_webhook import Plivo
 from telbridge.legs.streams.signalwire_webhook import SignalWire
 from telbridge.legs.streams.telnyx_webhook import Telnyx
 from telbridge.legs.streams.transfer import OtherWebhook, PhoneNumber, SipAddress, Wish
-from telbridge.legs.streams.vonage_webhook import Vonage
 
 CARRIERS: dict[str, Following] = {
     "signalwire": SignalWire(["k"], PCMU_8K),
@@ -122,8 +121,3 @@ def test_who_is_dialled_rings_answers_or_does_neither(kind: str) -> None:
 def test_a_question_of_no_call_is_unreadable(kind: str) -> None:
     with pytest.raises(Unreadable):
         CARRIERS[kind].asks(asked(DialStatus="busy", DialCallStatus="busy"))
-
-
-def test_vonage_does_not_ask_yet() -> None:
-    assert not isinstance(Vonage([], PCMU_8K), Following)
-    assert Vonage.traits.transfers == ""

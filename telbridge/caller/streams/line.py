@@ -148,10 +148,10 @@ class Line:
             case Dial():
                 self._tell(f"dial {verb.to}")
                 return await self._dial(verb, rest)
-            case Redirect(url):
+            case Redirect(url, news):
                 self._tell("redirect")
                 self.redirected = url
-                return await self._ask(url)
+                return await self._ask(url, **news)
             case End(reason):
                 self._tell(reason)
                 return []

@@ -42,6 +42,8 @@ class Redirect:
     """Another document takes over."""
 
     url: str
+    news: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """What is told there besides."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,6 +120,14 @@ class DialEnded:
     """The status of the caller's own call, where that is over too."""
 
 
+@dataclass(frozen=True, slots=True)
+class DialGoesOn:
+    """How the call to somebody else gets on, told where others only ask what comes next."""
+
+    answered: bool | None
+    """False: it rings; None: neither."""
+
+
 class Carrier(Protocol):
     """One carrier, with the keys that its webhooks are signed by."""
 
@@ -154,8 +162,9 @@ class Following(Carrier, Protocol):
     def connect(self, arrival: Arrival, url: str, after: str = "") -> Answer:
         """The same; `after` is what it will ask."""
 
-    def asks(self, asked: Asked) -> tuple[str, DialEnded | None]:
-        """What `after` is asked: of which call, and after which dial, if it was one. Unreadable."""
+    def asks(self, asked: Asked) -> tuple[str, DialEnded | DialGoesOn | None]:
+        """What `after` is asked: of which call ("" where that is not told), and after which dial, if it was
+        one. Unreadable."""
 
     def dial(self, wish: Wish, after: str, progress: str) -> Answer:
         """Send the caller to somebody else. `after` is asked once that has ended, `progress` hears how it

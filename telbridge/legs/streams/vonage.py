@@ -39,8 +39,9 @@ VONAGE: Final = PeerTraits(
     clears=True,
     dtmf_in=True,
     dtmf_out="",
-    hangs_up="closes the stream; the NCCO goes on, and the call ends where nothing is left of it",
+    hangs_up="closes the stream; the NCCO has nothing more to do, and the call ends",
     answers_clear=True,
+    transfers="a number, SIP, another webhook, by NCCO (unconfirmed); comes back when nobody answers",
 )
 FRAME_MS: Final = 20
 CONTENT_TYPES: Final = {form: f"audio/l16;rate={form.rate_hz}" for form in VONAGE.formats}

@@ -6,6 +6,12 @@ claim `payload_hash` is SHA-256, in hex, of the body; of a GET, of its parameter
 their order (Vonage: «How do I verify that the Voice API webhook request and its payload…»). The application
 has to ask for signatures (`signed_callbacks`). Unconfirmed, for lack of a live call: how the parameters of a
 GET are written in what is hashed; so POST is the better choice for the answer URL.
+
+`eventType: synchronous` makes Vonage ask the event URL when a `connect` has ended: when we have closed the
+stream (`disconnected`), or who was called does not come; another NCCO may be the answer, without one the old
+goes on, which ends the call where nothing is left (Vonage: «WebSockets», fallback options; «NCCO reference»,
+connect). All states of that leg come to the same URL, those that ask nothing too. Unconfirmed, likewise: that
+this is so for numbers and SIP addresses as the page has it for WebSockets.
 """
 
 from __future__ import annotations
@@ -15,8 +21,10 @@ import binascii
 import hashlib
 import hmac
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from telbridge.audio.formats import AudioFormat
 from telbridge.legs.streams.carrier import (
@@ -25,27 +33,51 @@ from telbridge.legs.streams.carrier import (
     Answer,
     Arrival,
     Asked,
+    DialEnded,
+    DialGoesOn,
     NotVerified,
     Unreadable,
     e164,
     plain,
 )
+from telbridge.legs.streams.transfer import OtherWebhook, PhoneNumber, SipAddress, Wish
 from telbridge.legs.streams.vonage import CONTENT_TYPES, VONAGE, VonagePeer
 
 HANDED_ON: Final = ("conversation_uuid", "region_url", "from_user")
 SIP_HEADER: Final = "SipHeader_"
 ENDED: Final = frozenset({"completed", "busy", "cancelled", "timeout", "failed", "rejected", "unanswered"})
 """Values of `status` after which a call is over."""
+STREAM_ENDED: Final = frozenset(
+    {"disconnected", "failed", "unanswered", "timeout", "rejected", "busy", "cancelled"}
+)
+"""Values of a stream's `status` after which there is none."""
+_PROGRESS: Final = {"ringing": False, "answered": True, "completed": True}
+"""Values of the `status` of who is called, for whom it is or was an answer."""
+_FAILURES: Final = {
+    "busy": 486,
+    "timeout": 408,
+    "unanswered": 480,
+    "rejected": 403,
+    "cancelled": 487,
+    "failed": 503,
+}
+"""The others, as SIP status."""
+DIAL: Final = "dial"
+"""A parameter of the address that is asked of a dial: its events do not tell that they are."""
+JSON: Final = "application/json"
 MAX_TOKEN: Final = 4_096
 
 
 class Vonage:
-    """Implements `telbridge.legs.streams.carrier.Carrier`."""
+    """Implements `telbridge.legs.streams.carrier.Following`."""
 
     traits: Final = VONAGE
 
-    def __init__(self, signature_secrets: Sequence[str], format: AudioFormat) -> None:
-        self._secrets = signature_secrets
+    def __init__(
+        self, signature_secrets: Sequence[str], format: AudioFormat, caller_id: str | None = None
+    ) -> None:
+        """`caller_id`: who is called sees it, one of the account's numbers."""
+        self._secrets, self._caller_id = signature_secrets, caller_id
         self.format: Final = format
 
     def verify(self, asked: Asked, now_s: float) -> str:
@@ -78,15 +110,48 @@ class Vonage:
         caller, called = e164(plain(fields.get("from"))), e164(plain(fields.get("to")))
         return Arrival(call, "", caller, called, facts)
 
-    def connect(self, arrival: Arrival, url: str) -> Answer:
+    def connect(self, arrival: Arrival, url: str, after: str = "") -> Answer:
         endpoint = {
             "type": "websocket",
             "uri": url,
             "content-type": CONTENT_TYPES[self.format],
             "headers": {"uuid": arrival.call},
         }
-        ncco = [{"action": "connect", "endpoint": [endpoint]}]
-        return Answer(json.dumps(ncco), "application/json")
+        return _ncco(_connect(endpoint, after))
+
+    def asks(self, asked: Asked) -> tuple[str, DialEnded | DialGoesOn | None]:
+        fields = asked.fields()
+        if not (status := plain(fields.get("status"))):
+            raise Unreadable("no status")
+        if DIAL in asked.pairs():
+            # Its `uuid` is of the other leg. An end after an answer asks nothing: nothing is left to do.
+            code = _FAILURES.get(status)
+            return "", DialGoesOn(_PROGRESS.get(status)) if code is None else _not_taken(fields, code)
+        headers = fields.get("headers")
+        call = plain(headers.get("uuid")) if isinstance(headers, dict) else ""
+        return call, None if status in STREAM_ENDED else DialGoesOn(None)
+
+    def dial(self, wish: Wish, after: str, progress: str) -> Answer:
+        """`progress` is not asked: `after` hears all."""
+        match wish.to:
+            case PhoneNumber(number):
+                callee = {"type": "phone", "number": number.removeprefix("+")}
+            case SipAddress(uri):
+                callee = {"type": "sip", "uri": uri}
+            case OtherWebhook(url):
+                payload = {"event": "transfer"}
+                return _ncco({"action": "notify", "payload": payload, "eventUrl": [url]})
+        events = f"{after}{'&' if urlsplit(after).query else '?'}{DIAL}=1"
+        shown = {} if self._caller_id is None else {"from": self._caller_id.removeprefix("+")}
+        return _ncco(_connect(callee, events) | {"timeout": max(1, math.ceil(wish.timeout_s))} | shown)
+
+    def answered(self, asked: Asked) -> bool | None:
+        """Vonage tells it to `after`."""
+        return None
+
+    def hang_up(self) -> Answer:
+        """No NCCO: the old one goes on, and has nothing more to do."""
+        return Answer("", JSON)
 
     def ended(self, asked: Asked) -> tuple[str, str] | None:
         fields = asked.fields()
@@ -111,6 +176,26 @@ def claims_of(token: str, secrets: Sequence[str]) -> Mapping[str, Any]:
         if hmac.compare_digest(right, signature):
             return _object(body)
     raise NotVerified("wrong signature")
+
+
+def _connect(endpoint: Mapping[str, Any], events: str) -> dict[str, Any]:
+    """The action; `events` is asked what follows it."""
+    action: dict[str, Any] = {"action": "connect", "endpoint": [endpoint]}
+    if events:
+        action |= {"eventType": "synchronous", "eventUrl": [events]}
+    return action
+
+
+def _ncco(action: Mapping[str, Any]) -> Answer:
+    return Answer(json.dumps([action]), JSON)
+
+
+def _not_taken(fields: Mapping[str, Any], code: int) -> DialEnded:
+    """`sip_code` is there for some calls."""
+    told = fields.get("sip_code")
+    if isinstance(told, int) and 300 <= told <= 699:
+        code = told
+    return DialEnded(False, code, f"dial {plain(fields['status'])[:20]}")
 
 
 def _hashes(asked: Asked) -> list[str]:
