@@ -20,6 +20,7 @@ from tests.e2e.heard import contains, heard, tones_hz
 from tests.e2e.test_calls import ECHO, scripted
 from tests.e2e.test_providers import ANSWER_HZ, CONVERSATION, GOODBYE_HZ, GREETING_HZ, noise
 from tests.interop.asterisk import CALLER, Pbx, the_pbx
+from tests.interop.test_asterisk_sip import with_dialplan
 
 WAYS: Final = {"700": "sip", "701": "audiosocket", "702": "audiosocket", "703": "chan_websocket"}
 """By the extension of the page: which kind of leg it gives."""
@@ -39,6 +40,12 @@ exten => 804,1,Answer()
  same => n,Dial(AudioSocket/127.0.0.1:9092/${ID})
  same => n,Hangup()
 exten => 803,1,Dial(WebSocket/telbridge/c(alaw)f(json),30,g)
+ same => n,Playtones(1000)
+ same => n,Wait(2)
+ same => n,Hangup()
+exten => 805,1,Answer()
+ same => n,Gosub(announce,s,1(${EXTEN}))
+ same => n,Dial(AudioSocket/127.0.0.1:9092/${ID}/c(slin),30,g)
  same => n,Playtones(1000)
  same => n,Wait(2)
  same => n,Hangup()
@@ -95,7 +102,33 @@ def echoed(call: CallHandle, speech: bytes) -> float:
     return sum(contains(heard(call), piece) > 0.9 for piece in loud) / len(loud)
 
 
-@pytest.mark.parametrize("extension", ["802", "803"])
+@pytest.mark.parametrize("extension", ["701", "702", "703"])
+async def test_what_this_way_cannot_do_fails_and_the_caller_stays_with_the_agent(
+    pbx: Pbx, extension: str, any_pjsua2: str, tmp_path: Path
+) -> None:
+    """A transfer and keys to the caller: there is no message for either."""
+    dialplan = """
+keys.0.transfer = "200"
+keys.1.send_dtmf = "1"
+on.transfer_failed = { tag = "no transfer" }
+"""
+    settings = with_dialplan(tmp_path, dialplan)
+    async with pbx.serving(any_pjsua2, tmp_path, settings) as (bridge, phone):
+        call = await pbx.dial(phone, extension)
+        await call.play(bytes(24000))
+        await call.dtmf("01")
+        await call.play(bytes(16000))
+        await call.dtmf("9")
+        await call.play(bytes(16000))
+        await call.hang_up()
+        (record,) = await bridge.records(1)
+    assert [hz for hz, _ in groupby(tones_hz(heard(call)))] == [440, 600], pbx.asterisk.console[-4000:]
+    assert record["ending"] == "caller_hung_up", record
+    assert record["tags"] == ["no transfer"], record
+    assert record["dialplan_failures"] == {"transfer failed": 1, "send_dtmf failed": 1}
+
+
+@pytest.mark.parametrize("extension", ["802", "803", "805"])
 async def test_the_dialplan_goes_on_after_the_agent(
     pbx: Pbx, extension: str, any_pjsua2: str, tmp_path: Path
 ) -> None:

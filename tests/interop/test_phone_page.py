@@ -131,7 +131,7 @@ async def test_a_caller_is_understood_answered_interrupts_presses_a_key_and_hang
 
 async def test_where_the_browser_does_not_resample_the_page_does(any_pjsua2: str, tmp_path: Path) -> None:
     """As Firefox: it gives a microphone to no AudioContext of another rate."""
-    microphone = caller_wav(tmp_path, bytes(1000 * MS) + noise(10))
+    microphone = caller_wav(tmp_path, bytes(1000 * MS) + noise(4) + bytes(30_000 * MS))
     async with serving(any_pjsua2, tmp_path, ECHO) as bridge, a_browser(microphone) as tab:
         await tab.ask(
             "Page.addScriptToEvaluateOnNewDocument",
@@ -146,10 +146,12 @@ async def test_where_the_browser_does_not_resample_the_page_does(any_pjsua2: str
         await tab.click("#call")
         await tab.until("+document.getElementById('agent-level').ariaValueNow > 30")
         assert await tab.run("window.contextRate") in (44100, 48000)
+        await tab.until("+document.getElementById('agent-level').ariaValueNow < 5")
         await tab.click("#call")
         (record,) = await bridge.records(1)
-    # Twenty-four thousand samples a second, as promised: neither late nor flooding.
-    assert record["rtp"]["rx_packets"] == pytest.approx(record["duration_ms"] / 20, rel=0.1, abs=15)
+    # Twenty-four thousand samples a second, as promised, and not the microphone's 44 100: what a busy browser
+    # had captured before its stream was open is half a second at most.
+    assert record["rtp"]["rx_packets"] == pytest.approx(record["duration_ms"] / 20, rel=0.25, abs=30)
 
 
 async def test_an_agent_that_cannot_be_reached_is_heard_to_be_sorry_and_named(
