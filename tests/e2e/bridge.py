@@ -15,7 +15,9 @@ from typing import Any
 
 import aiohttp
 
-SERVING_S = 60.0
+SERVING_S = 180.0
+PATIENCE_S = 60.0
+"""For what comes at once, where the machine has a moment."""
 
 
 def free_port() -> int:
@@ -87,7 +89,7 @@ class Bridge:
         return [line for line in self.log if wanted.items() <= line.items()]
 
     async def until_logged(
-        self, event: str, *, count: int = 1, within_s: float = 20.0, **fields: Any
+        self, event: str, *, count: int = 1, within_s: float = PATIENCE_S, **fields: Any
     ) -> list[dict[str, Any]]:
         """Wait until so many such lines were written."""
 
@@ -103,7 +105,7 @@ class Bridge:
         assert len(lines) >= count, f"never logged: {count} x {event} {fields}\n{self.log}\n{self.stray}"
         return lines
 
-    async def records(self, count: int, within_s: float = 20.0) -> list[dict[str, Any]]:
+    async def records(self, count: int, within_s: float = PATIENCE_S) -> list[dict[str, Any]]:
         """The records, once there are so many."""
         await self.until_logged("call_ended", count=count, within_s=within_s)
         return self._written()
