@@ -15,7 +15,7 @@ from typing import Any
 
 import aiohttp
 
-SERVING_S = 90.0
+SERVING_S = 180.0
 PATIENCE_S = 60.0
 """For what must come: other programs may want the machine, too."""
 

@@ -21,12 +21,12 @@ import pytest
 
 from telbridge.caller.handle import CallHandle
 from telbridge.caller.softphone import Softphone
-from tests.e2e.bridge import Bridge, serving
+from tests.e2e.bridge import PATIENCE_S, Bridge, serving
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs" / "asterisk.md"
 SCRIPT = ROOT / "scripts" / "interop-asterisk.sh"
-BOOT_S = 30.0
+BOOT_S = 60.0
 _SNIPPET = re.compile(r"```ini\n; ([\w.]+)\n(.*?)```", re.DOTALL)
 _QUIET_MODULES = (
     "chan_iax2",
@@ -106,7 +106,7 @@ class Pbx:
         """A call that is answered."""
         call = await phone.call(f"sip:{extension}@127.0.0.1:{self.asterisk.port}")
         try:
-            await call.wait_answered(15)
+            await call.wait_answered(PATIENCE_S)
         except Exception:
             print(self.asterisk.console[-6000:])
             raise

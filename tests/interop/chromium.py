@@ -13,8 +13,8 @@ from typing import Any
 
 import aiohttp
 
-START_S = 30.0
-PATIENCE_S = 30.0
+START_S = 60.0
+PATIENCE_S = 60.0
 
 
 def program() -> str | None:

@@ -21,7 +21,7 @@ from telbridge.caller.events import Referred
 from telbridge.caller.handle import CallFailed, CallHandle
 from telbridge.caller.softphone import Softphone
 from tests.conftest import SOUNDS
-from tests.e2e.bridge import Bridge, serving
+from tests.e2e.bridge import PATIENCE_S, Bridge, serving
 from tests.e2e.heard import contains, heard, tones_hz
 from tests.e2e.test_calls import ECHO, scripted
 from tests.e2e.test_providers import ANSWER_HZ, CONVERSATION, GOODBYE_HZ, GREETING_HZ, noise
@@ -71,7 +71,7 @@ class Pbx:
         """A call that is answered."""
         call = await phone.call(self.uri(extension), **more)
         try:
-            await call.wait_answered(15)
+            await call.wait_answered(PATIENCE_S)
         except Exception:
             print(self.asterisk.console[-6000:])
             raise
@@ -82,7 +82,7 @@ class Pbx:
 
     async def left_clean(self) -> None:
         """No channel and no bridge is left."""
-        until = time.monotonic() + 10
+        until = time.monotonic() + PATIENCE_S
         while "0 active channels" not in (
             told := await asyncio.to_thread(self.asterisk.cli, "core show channels")
         ):
@@ -119,7 +119,7 @@ async def test_a_whole_conversation(pbx: Pbx, way: str, any_pjsua2: str, tmp_pat
         await call.play(bytes(16000) + noise(0.4) + bytes(40000))
         await bridge.until_logged("barge_in")
         await call.dtmf("5")
-        await call.wait_ended(15)
+        await call.wait_ended(PATIENCE_S)
         (record,) = await bridge.records(1)
         await pbx.left_clean()
     order = [hz for hz, _ in groupby(tones_hz(heard(call)))]
@@ -256,7 +256,7 @@ async def test_keys_of_ours_reach_the_caller(pbx: Pbx, any_pjsua2: str, tmp_path
         call = await pbx.dial(phone)
         await call.play(bytes(24000))
         await call.dtmf("1")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while call.received_digits != "12#":  # noqa: ASYNC110 - the phone has no event for it
                 await asyncio.sleep(0.05)
         await call.hang_up()
@@ -280,7 +280,7 @@ async def test_a_refused_caller_hears_the_cause(pbx: Pbx, any_pjsua2: str, tmp_p
     async with pbx.serving(any_pjsua2, tmp_path, settings) as (bridge, phone):
         call = await phone.call(pbx.uri("710"))
         with pytest.raises(CallFailed, match="486"):
-            await call.wait_answered(15)
+            await call.wait_answered(PATIENCE_S)
         (record,) = await bridge.records(1)
         await pbx.left_clean()
     assert record["ending"] == "dialplan_hung_up" or "486" in record["detail"], record
@@ -328,8 +328,8 @@ async def test_a_telbridge_that_is_stopped_leaves_its_callers_to_the_dialplan(
         bridge.process.terminate()
         await bridge.until_logged("worker_draining")
         second = await phone.call(pbx.uri("710"))
-        await second.wait_answered(5)
+        await second.wait_answered(PATIENCE_S)
         await second.play(bytes(16000))
         await second.hang_up()
-        await asyncio.wait_for(bridge.process.wait(), 15)
+        await asyncio.wait_for(bridge.process.wait(), PATIENCE_S)
     assert DESK_HZ in tones_hz(heard(second))

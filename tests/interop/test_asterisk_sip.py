@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import pytest
 
+from tests.e2e.bridge import PATIENCE_S
 from tests.e2e.heard import heard, tones_hz
 from tests.e2e.test_calls import scripted
 from tests.interop.asterisk import Pbx, the_pbx
@@ -77,7 +78,7 @@ async def test_keys_of_ours_reach_the_caller(pbx: Pbx, any_pjsua2: str, tmp_path
         call = await pbx.dial(phone, "700")
         await call.play(bytes(24000))
         await call.dtmf("1")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while call.received_digits != "12#":  # noqa: ASYNC110 - the phone has no event for it
                 await asyncio.sleep(0.05)
         await call.hang_up()

@@ -16,6 +16,7 @@ from telbridge.audio.formats import PCM_8K
 from telbridge.audio.wav import load_wav
 from telbridge.caller.handle import CallHandle
 from tests.conftest import SOUNDS
+from tests.e2e.bridge import PATIENCE_S
 from tests.e2e.heard import contains, heard, tones_hz
 from tests.e2e.test_calls import ECHO, scripted
 from tests.e2e.test_providers import ANSWER_HZ, CONVERSATION, GOODBYE_HZ, GREETING_HZ, noise
@@ -67,7 +68,7 @@ async def test_a_whole_conversation(pbx: Pbx, extension: str, any_pjsua2: str, t
         await call.play(bytes(16000) + noise(0.4) + bytes(40000))
         await bridge.until_logged("barge_in")
         await call.dtmf("5")
-        await call.wait_ended(15)
+        await call.wait_ended(PATIENCE_S)
         (record,) = await bridge.records(1)
     order = [hz for hz, _ in groupby(tones_hz(heard(call)))]
     assert order == [GREETING_HZ, ANSWER_HZ, GOODBYE_HZ], record
@@ -137,7 +138,7 @@ async def test_the_dialplan_goes_on_after_the_agent(
     async with pbx.serving(any_pjsua2, tmp_path, scripted(tmp_path, script)) as (bridge, phone):
         call = await pbx.dial(phone, extension)
         await bridge.records(1)
-        await asyncio.wait_for(call.wait_ended(), 15)
+        await asyncio.wait_for(call.wait_ended(), PATIENCE_S)
     order = [hz for hz, _ in groupby(tones_hz(heard(call)))]
     assert order[-2:] == [800, 1000]
 
@@ -148,7 +149,7 @@ async def test_a_dial_string_without_a_linear_codec_is_told(
     async with pbx.serving(any_pjsua2, tmp_path, ECHO) as (bridge, phone):
         call = await pbx.dial(phone, "804")
         await call.play(noise(3.0))
-        await asyncio.wait_for(call.wait_ended(), 15)
+        await asyncio.wait_for(call.wait_ended(), PATIENCE_S)
         (record,) = await bridge.records(1)
     assert record["ending"] == "leg_failed", record
     assert "c(slin)" in record["detail"]

@@ -21,7 +21,6 @@ from tests.interop.chromium import Tab, chromium, program
 CHROMIUM = program()
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium"),
-    pytest.mark.timeout(300),
 ]
 
 MS = 16
