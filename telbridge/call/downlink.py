@@ -114,11 +114,6 @@ class Downlink:
 
     # ------------------------------------------------------------ speech
 
-    def append(self, reply: ReplyId, audio: bytes) -> bool:
-        """Speech of the agent, in the leg's format; whoever brings it wakes the leg. False if this reply was
-        cut."""
-        return self.playout.append(reply, audio)
-
     def complete(self, reply: ReplyId) -> None:
         """Nothing more will come of it."""
         self.playout.complete(reply)

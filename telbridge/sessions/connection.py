@@ -313,7 +313,7 @@ class AgentConnection:
 
     def _tell(self, event: AgentEvent) -> None:
         assert self._on_event is not None
-        if type(event) is AgentAudio and not self._renewal.begins(event.reply):
+        if type(event) is AgentAudio and event.reply in self._renewal.speaking:
             # The way of every frame: nothing else is to be done with it.
             self._on_event(self._numbered(event) if self._replies_from else event)
             return
