@@ -218,6 +218,11 @@ class Call:
             self._go_on_reading()
         return frame
 
+    @property
+    def more_speech(self) -> bool:
+        """For a leg that sends ahead (`Media.more_speech`)."""
+        return self._downlink.more
+
     def lagged(self, frames: int, *, just_now: bool) -> None:
         """For a leg that sends ahead (`Media.lagged`)."""
         self._downlink.audible.lagged(frames, just_now=just_now)

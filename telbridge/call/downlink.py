@@ -41,6 +41,8 @@ class Downlink:
         self.connected = False
         self.audible = self._lobby
         """What the caller hears now."""
+        self.more = False
+        """Something is left behind the frame that `speech` gave."""
         self.drained: Final = asyncio.Event()
         """Set when all that was queued has been played."""
         self._last_own = OWN_WORDS
@@ -67,8 +69,14 @@ class Downlink:
                 waits = playout.whole_frame_waits
             if not waits and not self.music.on:
                 return None
-        frame = self.pull(now_ns)
-        return None if playout.starved and not self.music.on else frame
+        frame = playout.pull()
+        if playout.playing != self._sounding:
+            self._note_change(playout, now_ns)
+        if self.music.on:
+            self.more = True
+            return self._with_music(playout, frame)
+        self.more = playout.queued_octets > 0 or playout.fading
+        return None if playout.starved else frame
 
     def _with_music(self, playout: Playout, frame: Frame) -> Frame:
         if playout.playing is not None:

@@ -269,6 +269,11 @@ class Playout:
         return self.playing == reply or any(entry.id == reply for entry in self._replies)
 
     @property
+    def fading(self) -> bool:
+        """The next frame is the end of speech that was cut or is over."""
+        return self._fade is not None
+
+    @property
     def idle(self) -> bool:
         """Nothing is queued and nothing was being played."""
         return self.queued_octets == 0 and self.playing is None and self._fade is None

@@ -87,6 +87,11 @@ class Voice:
         assert self.downlink is not None
         return self.downlink.speech(now_ns, ahead=ahead, standing_ms=standing_ms)
 
+    @property
+    def more_speech(self) -> bool:
+        assert self.downlink is not None
+        return self.downlink.more
+
     def lagged(self, frames: int, *, just_now: bool) -> None:
         assert self.downlink is not None
         self.downlink.audible.lagged(frames, just_now=just_now)
@@ -243,7 +248,13 @@ def test_what_is_said_leaves_at_once_while_the_lead_is_not_full(pauses_ms: list[
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 300), st.booleans()), min_size=1, max_size=30))
+@given(
+    st.lists(
+        st.tuples(st.one_of(st.integers(1, 300), st.integers(1, 5000)), st.booleans()),
+        min_size=1,
+        max_size=30,
+    )
+)
 def test_a_leg_that_rests_sends_as_one_that_looks_at_every_tick(bits: list[tuple[int, bool]]) -> None:
     """Speech in pieces of any size, with pauses or without; `bool`: all of it is thrown away first."""
 

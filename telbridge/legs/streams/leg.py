@@ -445,6 +445,7 @@ class StreamLeg:
     def _send(self, now_ns: int) -> None:
         """What is ready, as far as the lead goes; one write, however much it is."""
         media, lead = self._media, self._lead
+        self._rests_until_ns = 0
         if media is None:
             return
         dry_ns = lead.dry_ns(now_ns)
@@ -455,13 +456,15 @@ class StreamLeg:
         while lead.room(FRAME_NS, dry_ns) and (not leaving or self._words_wait()):
             standing_ms = -dry_ns // 1_000_000 if dry_ns < 0 else 0
             speech = media.speech(now_ns, ahead=True, standing_ms=standing_ms)
-            if speech is None:
+            if speech is not None:
+                self._pack(speech, now_ns, frames)
+                dry_ns = lead.dry_ns(now_ns)
+            if not media.more_speech:
                 if not leaving:
                     self._rests_until_ns = now_ns - dry_ns + self._patience_ns
                 break
-            self._rests_until_ns = 0
-            self._pack(speech, now_ns, frames)
-            dry_ns = lead.dry_ns(now_ns)
+            if speech is None:
+                break
         if frames:
             self._wire.write(b"".join(frames))
 
