@@ -52,6 +52,7 @@ class Transcoder:
         self._steps: tuple[Step, ...] = ()
         self._encode: tuple[Step, ...] = ()
         if source == target:
+            self.convert = bytes  # type: ignore[method-assign, assignment]  # The same, without a step.
             return
         decode = _steps(_DECODERS, source)
         resample: tuple[Step, ...] = ()

@@ -235,6 +235,11 @@ class Call:
             self._go_on_reading()
         return frame
 
+    @property
+    def more_speech(self) -> bool:
+        """For a leg that sends ahead (`Media.more_speech`)."""
+        return self._downlink.more
+
     def lagged(self, frames: int, *, just_now: bool) -> None:
         """For a leg that sends ahead (`Media.lagged`)."""
         self._downlink.audible.lagged(frames, just_now=just_now)
@@ -342,28 +347,30 @@ class Call:
                 assert_never(event)
 
     def _on_audio(self, event: AgentAudio) -> None:
-        if event.reply not in self._heard_from:
-            self._downlink.utterances.began(event.reply)
+        reply, playout = event.reply, self._downlink.playout
+        is_news = reply not in self._heard_from
+        if is_news:
+            self._downlink.utterances.began(reply)
         seat = self._seat
         if self._agent_muted or seat is None:
             self._owed.nothing()
             return
-        if not self._downlink.append(event.reply, seat.audio(event.reply, event.audio)):
+        if not playout.append(reply, seat.audio(reply, event.audio)):
             return
-        if event.reply not in self._heard_from:
-            self._heard_from.add(event.reply)
-            self._turns.agent_audio(event.reply, event.at_ns)
+        if is_news:
+            self._heard_from.add(reply)
+            self._turns.agent_audio(reply, event.at_ns)
             self._unanswered = 0
             self._owed.nothing()
             self._cancel_parting()
         self._leg.wake()  # Only now: a stream takes it at once, and it has its turn.
-        if not self._paused and self._downlink.playout.queued_octets > self._high_octets:
+        if not self._paused and playout.queued_octets > self._high_octets:
             self._paused = True
             seat.session.pause_reading()
 
     def _complete(self, reply: ReplyId) -> None:
         if self._seat is not None and reply == self._seat.reply:
-            self._downlink.append(reply, self._seat.rest())
+            self._downlink.playout.append(reply, self._seat.rest())
         self._downlink.complete(reply)
 
     def _on_caller_started(self, event: CallerStartedSpeaking) -> None:
@@ -501,6 +508,7 @@ class Call:
             self._downlink.music.stop()
         else:
             self._downlink.music.start(loop)
+            self._leg.wake()
 
     def mute(self, *, caller: bool, agent: bool, on: bool) -> None:
         if caller:

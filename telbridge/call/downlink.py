@@ -44,6 +44,8 @@ class Downlink:
         self.connected = False
         self.audible = self._lobby
         """What the caller hears now."""
+        self.more = False
+        """Something is left behind the frame that `speech` gave."""
         self.drained: Final = asyncio.Event()
         """Set when all that was queued has been played."""
         self._last_own = OWN_WORDS
@@ -70,8 +72,14 @@ class Downlink:
                 waits = playout.whole_frame_waits
             if not waits and not self.music.on:
                 return None
-        frame = self.pull(now_ns)
-        return None if playout.starved and not self.music.on else frame
+        frame = playout.pull()
+        if playout.playing != self._sounding:
+            self._note_change(playout, now_ns)
+        if self.music.on:
+            self.more = True
+            return self._with_music(playout, frame)
+        self.more = playout.queued_octets > 0 or playout.fading
+        return None if playout.starved else frame
 
     def _with_music(self, playout: Playout, frame: Frame) -> Frame:
         if playout.playing is not None:
@@ -116,11 +124,6 @@ class Downlink:
         return self.playout.holds(reply) or self._lobby.holds(reply)
 
     # ------------------------------------------------------------ speech
-
-    def append(self, reply: ReplyId, audio: bytes) -> bool:
-        """Speech of the agent, in the leg's format; whoever brings it wakes the leg. False if this reply was
-        cut."""
-        return self.playout.append(reply, audio)
 
     def complete(self, reply: ReplyId) -> None:
         """Nothing more will come of it."""

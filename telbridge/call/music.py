@@ -14,19 +14,19 @@ class Music:
         self._loop = b""
         self._offset = 0
         self._last = b""
-
-    @property
-    def on(self) -> bool:
-        return bool(self._loop) or bool(self._last)
+        self.on = False
+        """It is to be heard, or to fade. Read for every frame."""
 
     def start(self, loop: bytes) -> None:
         """`loop`: whole samples in the format, at least a frame; shorter ones are not played."""
         self._loop = loop if len(loop) >= self._frame_bytes else b""
         self._offset = 0
+        self.on = bool(self._loop or self._last)
 
     def stop(self) -> None:
         """The next frame is the fade."""
         self._loop = b""
+        self.on = bool(self._last)
 
     def frame(self) -> bytes | None:
         """The next one; None when there is no music."""
@@ -45,10 +45,10 @@ class Music:
         if not self._last:
             return speech
         tail = fade_out(b"", self._last, self._format)
-        self._last = b""
+        self._last, self.on = b"", bool(self._loop)
         return mixed(bytes(speech), tail, self._format)
 
     def _fade(self) -> bytes:
         faded = fade_out(b"", self._last, self._format)
-        self._last = b""
+        self._last, self.on = b"", False
         return (faded + self._format.silence(self._format.samples_in(self._frame_bytes)))[: self._frame_bytes]

@@ -133,7 +133,9 @@ class Playout:
             self.totals.discarded_samples += self.format.samples_in(len(audio))
             return False
         if audio:
-            entry = self._entry(reply)
+            entry = self._replies[-1] if self._replies else None
+            if entry is None or entry.id != reply:
+                entry = self._entry(reply)
             entry.chunks.append(audio)
             entry.queued += len(audio)
             self.queued_octets += len(audio)
@@ -196,8 +198,16 @@ class Playout:
                 # The way of nearly every frame.
                 self._waited = 0
                 self.playing = entry.id
-                self._last = frame = self._take(self.frame_bytes)
-                return frame
+                head = entry.chunks[0]
+                if len(head) != self.frame_bytes or entry.offset:
+                    self._last = frame = self._take(self.frame_bytes)
+                    return frame
+                # An agent that speaks in frames as long as ours.
+                self._last = head
+                self._advance(entry, self.frame_bytes, self.frame_bytes)
+                if entry.complete and not entry.queued:
+                    self._drop_played()
+                return head
         available = self._ready_bytes()
         if available == 0:
             return self._starve()
@@ -259,6 +269,11 @@ class Playout:
         return self.playing == reply or any(entry.id == reply for entry in self._replies)
 
     @property
+    def fading(self) -> bool:
+        """The next frame is the end of speech that was cut or is over."""
+        return self._fade is not None
+
+    @property
     def idle(self) -> bool:
         """Nothing is queued and nothing was being played."""
         return self.queued_octets == 0 and self.playing is None and self._fade is None
@@ -266,8 +281,6 @@ class Playout:
     # ------------------------------------------------------------ inside
 
     def _entry(self, reply: ReplyId) -> _Reply:
-        if self._replies and self._replies[-1].id == reply:
-            return self._replies[-1]
         for entry in self._replies:
             if entry.id == reply:
                 return entry
@@ -329,10 +342,8 @@ class Playout:
         """`count` bytes off the queue: a window on one chunk, or a copy where chunks meet."""
         entry = self._replies[0]
         head = entry.chunks[0]
-        if len(head) == count and not entry.offset:
-            taken: bytes | memoryview = head
-            self._advance(entry, count, count)
-        elif len(head) - entry.offset >= count:
+        taken: bytes | memoryview
+        if len(head) - entry.offset >= count:
             taken = memoryview(head)[entry.offset : entry.offset + count]
             self._advance(entry, count, count)
         else:

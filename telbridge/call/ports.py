@@ -34,6 +34,10 @@ class Media(Protocol):
         before has not been played yet, so nothing is taken that may still grow. `standing_ms`: so much of
         what was taken is still to be heard: a delay may be given back out of it."""
 
+    @property
+    def more_speech(self) -> bool:
+        """Whether `speech` may give another frame at once after the last one; False: it would be in vain."""
+
     def lagged(self, frames: int, *, just_now: bool) -> None:
         """So many frames of silence stood inside the speech that nobody pulled: the leg stood still, until
         `just_now`, or its network did."""

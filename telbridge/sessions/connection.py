@@ -89,6 +89,8 @@ class AgentConnection:
         self._reconnect_after_s = reconnect_after_s
         self._on_event: Callable[[AgentEvent], None] | None = None
         self._link = self._new_link()
+        self.send_audio: Callable[[bytes], None] = self._link.send_audio
+        """Of the link that there is now: the way of every frame."""
         self._dropped_octets = 0
         self._lost = False
         self._renewing = False
@@ -127,9 +129,6 @@ class AgentConnection:
     @property
     def said(self) -> Sequence[Said]:
         return [said for _, said in self._said]
-
-    def send_audio(self, frame: bytes) -> None:
-        self._link.send_audio(frame)
 
     def greet(self, greeting: Greeting) -> None:
         self._protocol.greet(greeting)
@@ -280,6 +279,7 @@ class AgentConnection:
         self._dropped_octets += self._link.dropped_octets
         self._protocol = successor
         self._link = self._new_link()
+        self.send_audio = self._link.send_audio
         return True
 
     async def _connection(self) -> SessionEnd:
@@ -313,7 +313,7 @@ class AgentConnection:
 
     def _tell(self, event: AgentEvent) -> None:
         assert self._on_event is not None
-        if type(event) is AgentAudio and not self._renewal.begins(event.reply):
+        if type(event) is AgentAudio and event.reply in self._renewal.speaking:
             # The way of every frame: nothing else is to be done with it.
             self._on_event(self._numbered(event) if self._replies_from else event)
             return

@@ -94,17 +94,21 @@ class Link:
         return self._outgoing.uplink_dropped_octets if self._outgoing else self._dropped_octets
 
     def send_audio(self, frame: bytes) -> None:
-        if self._outgoing is not None:
+        outgoing = self._outgoing
+        if outgoing is not None:
             message = self._protocol.audio(frame)
             if message is not None:
-                self._outgoing.audio(message, len(frame))
+                outgoing.audio(message, len(frame))
 
     def write(self) -> None:
         """After anything was asked of the protocol: send what it queued, and mind its clock."""
-        if self._outgoing is not None:
+        outgoing = self._outgoing
+        if outgoing is not None:
             for message in self._protocol.data_to_send():
-                self._outgoing.control(message)
-            self._mind_the_clock()
+                outgoing.control(message)
+            due_ns = self._protocol.deadline_ns()
+            if due_ns != self._alarm_ns:
+                self._set_alarm(due_ns)
 
     def pause_reading(self) -> None:
         self._reading.clear()
@@ -252,7 +256,7 @@ class Link:
             message = incoming.take()
             self._silent_beats = 0
             if message.type in DATA:
-                self._take(message.data)
+                self._tell(self._protocol.receive(message.data, now_ns=self._clock()))
             elif message.type is WSMsgType.PING:
                 self._pong(message.data)
             elif message.type is not WSMsgType.PONG:
@@ -269,12 +273,9 @@ class Link:
         self._silent_beats = 0
         if self._end is None:
             try:
-                self._take(data)
+                self._tell(self._protocol.receive(data, now_ns=self._clock()))
             except Exception as bug:  # noqa: BLE001 - it comes out of `run`, like one met in the pump
                 self._fail(bug)
-
-    def _take(self, data: str | bytes) -> None:
-        self._tell(self._protocol.receive(data, now_ns=self._clock()))
 
     def _tell(self, events: list[AgentEvent]) -> None:
         for event in events:
@@ -347,11 +348,8 @@ class Link:
     def _on_stuck(self) -> None:
         self._finish(self._protocol.closed(None, "the API takes no more data"))
 
-    def _mind_the_clock(self) -> None:
+    def _set_alarm(self, due_ns: int | None) -> None:
         """One timer for what the protocol wants to do at a time of its own."""
-        due_ns = self._protocol.deadline_ns()
-        if due_ns == self._alarm_ns:
-            return
         self._stop_alarm()
         self._alarm_ns = due_ns
         if due_ns is not None:

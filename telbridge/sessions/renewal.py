@@ -29,13 +29,10 @@ class Renewal:
         self._last_ns: int | None = None
         """The latest moment; None: the session need not be renewed."""
         self._quiet_since_ns = 0
-        self._replies: set[ReplyId] = set()
+        self.speaking: Final[set[ReplyId]] = set()
+        """Replies that have begun: more audio of them is no news to `heed`."""
         self._tools: set[str] = set()
         self._caller_speaks = False
-
-    def begins(self, reply: ReplyId) -> bool:
-        """Whether audio of this reply would be the first; more of it is no news to `heed`."""
-        return reply not in self._replies
 
     def heed(self, event: AgentEvent, now_ns: int) -> None:
         """Whatever the session tells the call."""
@@ -44,9 +41,9 @@ class Renewal:
                 self._last_ns = now_ns + int(in_s * 1e9) - AT_LAST_NS
                 return
             case AgentAudio(reply):
-                self._replies.add(reply)
+                self.speaking.add(reply)
             case ReplyDone(reply):
-                self._replies.discard(reply)
+                self.speaking.discard(reply)
             case CallerStartedSpeaking():
                 self._caller_speaks = True
             case CallerStoppedSpeaking():
@@ -72,6 +69,6 @@ class Renewal:
         """When the session is to be left, as far as it is known now; None: it is not."""
         if self._last_ns is None:
             return None
-        if self._replies or self._tools or self._caller_speaks:
+        if self.speaking or self._tools or self._caller_speaks:
             return self._last_ns
         return min(self._last_ns, self._quiet_since_ns + QUIET_NS)

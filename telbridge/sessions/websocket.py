@@ -77,6 +77,7 @@ class AgentSocket(aiohttp.ClientWebSocketResponse[Any]):
         incoming = Incoming(self._agent_transport, max_octets=max_octets)
         incoming.on_data = on_data
         self._agent_protocol.set_parser(incoming, incoming)
+        incoming.tap(self._agent_protocol)
         incoming.feed_data(self._agent_early)
         return incoming
 
@@ -148,11 +149,12 @@ class Outgoing:
     def audio(self, message: bytes, frame_octets: int) -> None:
         """One uplink frame, encoded; `frame_octets` long before that."""
         self._frames += 1
-        # The kernel is asked with every few frames: the system call costs a tenth of sending one.
-        behind = self._socket.is_buffering if self._frames % _ASK_KERNEL_EVERY else self._socket.is_behind
-        if self._look_again is None and not behind:
-            self._socket.write(message, self._uplink_kind)
-            return
+        if self._look_again is None:
+            socket = self._socket
+            # The kernel is asked with every few frames: the system call costs a tenth of sending one.
+            if not (socket.is_buffering if self._frames % _ASK_KERNEL_EVERY else socket.is_behind):
+                socket.write(message, self._uplink_kind)
+                return
         self._audio.append((message, frame_octets))
         self._audio_octets += frame_octets
         if self._is_full:

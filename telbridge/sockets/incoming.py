@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import WSMessage, WSMsgType
 
@@ -23,12 +23,34 @@ _CLOSED: Final = WSMessage(WSMsgType.CLOSED, None, None)
 _CLOSING: Final = WSMessage(WSMsgType.CLOSING, None, None)
 
 
+class Tap(asyncio.Protocol):
+    """What comes goes straight to `take`; all else of a connection stays with who has it now."""
+
+    def __init__(self, below: Any, take: Callable[[bytes], object]) -> None:
+        """`below`: the protocol so far."""
+        self._below = below
+        self.data_received = take  # type: ignore[method-assign, assignment]
+
+    def eof_received(self) -> bool | None:
+        kept_open: bool | None = self._below.eof_received()
+        return kept_open
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._below.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._below.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._below.resume_writing()
+
+
 class Incoming:
     """Data goes straight to `on_data` as long as nothing waits; all else, and what is too much for one turn
     of the loop, waits to be taken. The order is kept.
 
     Stands in the place of aiohttp's parser, and on the client's side of its queue too (aiohttp 3.14.5,
-    `ResponseHandler.set_parser` and `RequestHandler.set_parser`).
+    `ResponseHandler.set_parser` and `RequestHandler.set_parser`). After `tap` data does not come by there.
     """
 
     def __init__(self, transport: asyncio.Transport, *, max_octets: int, masked: bool = False) -> None:
@@ -45,7 +67,8 @@ class Incoming:
     # ------------------------------------------------------------ the connection's side
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        """Called by aiohttp: whether this was the end, and what is left over."""
+        """Octets of the connection, as aiohttp's own parsers take them: whether this was the end, and what is
+        left over."""
         take = self.on_data
         if take is not None and not self._unread and not self._on_hold:
             one = self._frames.whole(data)
@@ -85,6 +108,11 @@ class Incoming:
         self._mind_reading()
         if self._arrival is not None and not self._arrival.done():
             self._arrival.set_result(None)
+
+    def tap(self, below: Any) -> None:
+        """From now on data comes here by itself. `below`: aiohttp's protocol, which has this one for its
+        parser."""
+        self._transport.set_protocol(Tap(below, self.feed_data))
 
     # ------------------------------------------------------------ the reader's side
 

@@ -64,6 +64,11 @@ class Line:
             names.append(self._marks.popleft()[1])
         return names
 
+    @property
+    def holds_ns(self) -> int:
+        """What the carrier has not played yet."""
+        return max(0, self._end_ns - self.now_ns)
+
     def close(self, code: int, reason: str) -> None:
         raise AssertionError(reason)
 
@@ -81,6 +86,11 @@ class Voice:
     def speech(self, now_ns: int, *, ahead: bool, standing_ms: int = 0) -> bytes | memoryview | None:
         assert self.downlink is not None
         return self.downlink.speech(now_ns, ahead=ahead, standing_ms=standing_ms)
+
+    @property
+    def more_speech(self) -> bool:
+        assert self.downlink is not None
+        return self.downlink.more
 
     def lagged(self, frames: int, *, just_now: bool) -> None:
         assert self.downlink is not None
@@ -133,7 +143,8 @@ class Bed:
                 self.leg.receive(json.dumps(mark), self.line.now_ns)
             while self.brought < len(self.said_ms):
                 self.brought += 1
-                self.downlink.append(ReplyId(1), _frame(self.brought - 1))
+                self.downlink.playout.append(ReplyId(1), _frame(self.brought - 1))
+                self.leg.wake()
             if ms % 20 == 11:
                 self.leg.tick(self.line.now_ns)
 
@@ -215,6 +226,58 @@ def test_after_a_stall_an_agent_without_pauses_is_soon_heard_as_early_as_before(
     assert loud == sorted(loud)
 
 
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 120), min_size=1, max_size=60))
+def test_what_is_said_leaves_at_once_while_the_lead_is_not_full(pauses_ms: list[int]) -> None:
+    """Not with the next tick: frames that come in bursts, late, or on time."""
+
+    async def scene() -> Bed:
+        one = bed(0)
+        for number, pause_ms in enumerate(pauses_ms):
+            one.line.now_ns += pause_ms * MS
+            sent, holds_ns = len(one.line.played), one.line.holds_ns
+            one.downlink.playout.append(ReplyId(1), _frame(number))
+            one.leg.wake()
+            leaves = holds_ns + 20 * MS <= 200 * MS
+            assert len(one.line.played) - sent == leaves
+            if not leaves:
+                break
+        return one
+
+    asyncio.run(scene())
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.one_of(st.integers(1, 300), st.integers(1, 5000)), st.booleans()),
+        min_size=1,
+        max_size=30,
+    )
+)
+def test_a_leg_that_rests_sends_as_one_that_looks_at_every_tick(bits: list[tuple[int, bool]]) -> None:
+    """Speech in pieces of any size, with pauses or without; `bool`: all of it is thrown away first."""
+
+    async def scene(*, resting: bool) -> list[tuple[int, int]]:
+        one = bed(0)
+        for octets, cut in bits:
+            if cut:
+                one.downlink.flush(one.line.now_ns)
+            one.downlink.playout.append(ReplyId(one.line.now_ns // MS + 1), b"\x10" * octets)
+            one.leg.wake()
+            for _ in range(3):
+                one.line.now_ns += 20 * MS
+                if not resting:
+                    one.leg._rests_until_ns = 0
+                one.leg.tick(one.line.now_ns)
+        return one.line.played
+
+    async def both() -> None:
+        assert await scene(resting=True) == await scene(resting=False)
+
+    asyncio.run(both())
+
+
 def test_without_a_stall_nothing_is_skipped() -> None:
     async def scene() -> Bed:
         one = bed(40)
@@ -234,7 +297,7 @@ def test_no_more_is_skipped_than_the_caller_waited() -> None:
         one.run(0, 1500)
         one.line.now_ns = 1500 * MS
         for number in range(len(one.said_ms), len(one.said_ms) + 1000):
-            one.downlink.append(ReplyId(1), _frame(number))
+            one.downlink.playout.append(ReplyId(1), _frame(number))
         one.said_ms += [1500] * 1000
         one.brought = len(one.said_ms)
         one.run(1500, 2100, stalled=True)

@@ -276,6 +276,10 @@ class _Gate:
             return None
         return self.media.speech(now_ns, ahead=ahead, standing_ms=standing_ms)
 
+    @property
+    def more_speech(self) -> bool:
+        return self._control.pressing or (self.media is not None and self.media.more_speech)
+
     def lagged(self, frames: int, *, just_now: bool) -> None:
         if self.media is not None:
             self.media.lagged(frames, just_now=just_now)

@@ -62,17 +62,17 @@ class Lead:
 
     def sent(self, frame_ns: int, now_ns: int) -> None:
         """A frame was sent."""
-        if self._end(now_ns) < now_ns:
+        if self._end_ns < now_ns and self._end(now_ns) < now_ns:
             self._end_ns, self._folded_ns = now_ns, 0
             if now_ns - self._marked_at_ns >= MARK_EVERY_NS:
                 self._marked_ns = self._sent_ns - MARK_EVERY_NS  # The first frame gets a mark.
         self._end_ns += frame_ns
         self._sent_ns += frame_ns
 
-    def mark_due(self, now_ns: int) -> int | None:
-        """The number of the mark to be sent now, if one is due: behind the first frame of a stretch of speech
-        and every 200 ms."""
-        return self.mark(now_ns) if self._sent_ns - self._marked_ns >= MARK_EVERY_NS else None
+    @property
+    def mark_is_due(self) -> bool:
+        """Behind the first frame of a stretch of speech, and every 200 ms."""
+        return self._sent_ns - self._marked_ns >= MARK_EVERY_NS
 
     def mark(self, now_ns: int) -> int | None:
         """Number of a mark behind all that was sent; None if the peer has none."""

@@ -133,6 +133,8 @@ class StreamLeg:
         """Silence sent since the last speech."""
         # Half a frame before it is dry, ticks being late by less: an unbroken stream.
         self._patience_ns = -FRAME_NS // 2 if parts.peer.wants_silence else FRAME_NS
+        self._rests_until_ns = 0
+        """The carrier holds speech until then and no more of it waits: no tick has anything to send."""
         self._parting_until_ns = 0
         self._sent_frames = self._rx_messages = self._rx_lost = 0
         """The last two: of streams before the present one."""
@@ -194,6 +196,7 @@ class StreamLeg:
             self._emit(TransferFailed(BAD_TARGET, now_ns, str(error)))
             return
         self._all_marked = False
+        self._rests_until_ns = 0
         self._transfer.begin(wish, now_ns)
 
     def send_dtmf(self, digits: str, *, tone_ms: int, gap_ms: int) -> None:
@@ -281,6 +284,7 @@ class StreamLeg:
                 self._lead.clear_answered(now_ns)
             case Flow(stopped):
                 self._lead.stopped = stopped
+                self._rests_until_ns = 0
             case Stopped(detail):
                 self.end(Ending.CALLER_HUNG_UP, detail)
             case Fault(reason):
@@ -306,6 +310,8 @@ class StreamLeg:
 
     def tick(self, now_ns: int) -> None:
         """Every 20 ms."""
+        if now_ns < self._rests_until_ns and now_ns < self._next_check_ns and self._state is _State.TALKING:
+            return
         if self._state is _State.PARTING:
             if self._lead.finished(now_ns) or now_ns >= self._parting_until_ns:
                 self.end(Ending.AGENT_HUNG_UP)
@@ -439,6 +445,7 @@ class StreamLeg:
     def _send(self, now_ns: int) -> None:
         """What is ready, as far as the lead goes; one write, however much it is."""
         media, lead = self._media, self._lead
+        self._rests_until_ns = 0
         if media is None:
             return
         dry_ns = lead.dry_ns(now_ns)
@@ -449,10 +456,15 @@ class StreamLeg:
         while lead.room(FRAME_NS, dry_ns) and (not leaving or self._words_wait()):
             standing_ms = -dry_ns // 1_000_000 if dry_ns < 0 else 0
             speech = media.speech(now_ns, ahead=True, standing_ms=standing_ms)
+            if speech is not None:
+                self._pack(speech, now_ns, frames)
+                dry_ns = lead.dry_ns(now_ns)
+            if not media.more_speech:
+                if not leaving:
+                    self._rests_until_ns = now_ns - dry_ns + self._patience_ns
+                break
             if speech is None:
                 break
-            self._pack(speech, now_ns, frames)
-            dry_ns = lead.dry_ns(now_ns)
         if frames:
             self._wire.write(b"".join(frames))
 
@@ -500,8 +512,9 @@ class StreamLeg:
         self._silent_ns = self._dry_frames = 0
         frames.append(self._wire.framed(self._opcode, self._peer.audio(speech)))
         self._sent_frames += 1
-        self._lead.sent(FRAME_NS, now_ns)
-        if (number := self._lead.mark_due(now_ns)) is not None:
+        lead = self._lead
+        lead.sent(FRAME_NS, now_ns)
+        if lead.mark_is_due and (number := lead.mark(now_ns)) is not None:
             mark = self._peer.mark(str(number))
             if mark is not None:
                 frames.append(self._framed(mark))
@@ -522,10 +535,12 @@ class StreamLeg:
     def _clear(self, now_ns: int) -> None:
         self._say(self._peer.clear())
         self._lead.clear_sent(now_ns)
+        self._rests_until_ns = 0
 
     def _on_mark(self, name: str, now_ns: int) -> None:
         if name.isascii() and name.isdigit() and len(name) < 16:
             self._lead.mark_played(int(name), now_ns)
+            self._rests_until_ns = 0
             self._tell_lateness()
 
     def _check(self, now_ns: int) -> None:

@@ -53,6 +53,7 @@ class StreamUpgrade(web.WebSocketResponse):
         assert transport is not None
         self.incoming = Incoming(transport, max_octets=MAX_MESSAGE_OCTETS, masked=True)
         below._payload_parser = self.incoming
+        self.incoming.tap(below)
         self.incoming.feed_data(early)
 
 
@@ -68,9 +69,8 @@ class StreamSocket:
         # Nothing here waits for the transport; aiohttp's own few frames must not either.
         transport.set_write_buffer_limits(high=1 << 30)
 
-    def framed(self, opcode: int, message: bytes) -> bytes:
-        """A message as it is written."""
-        return frame(opcode, message)
+    framed = staticmethod(frame)
+    """A message as it is written."""
 
     def ping_every(self, seconds: float) -> None:
         """For a peer that may be silent for long: one that does not answer until the next ping is gone."""

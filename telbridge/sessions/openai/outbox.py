@@ -21,12 +21,13 @@ class Outbox:
         self._updates = updates
         self._open = False
         self._events_sent = 0
-        self._out: list[str | bytes] = []
+        self.out: list[str | bytes] = []
+        """To be taken."""
         self._held: list[Json] = []
 
     def take(self) -> list[str | bytes]:
         """All that is to be sent now, once."""
-        out, self._out = self._out, []
+        out, self.out = self.out, []
         return out
 
     def configure(self) -> None:
@@ -100,7 +101,7 @@ class Outbox:
         self._write({"type": "session.update", "event_id": event_id, "session": session})
 
     def _write(self, message: Json) -> None:
-        self._out.append(json.dumps(message, separators=(",", ":")))
+        self.out.append(json.dumps(message, separators=(",", ":")))
 
     def _next_event_id(self) -> str:
         self._events_sent += 1

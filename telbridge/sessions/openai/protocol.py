@@ -200,7 +200,7 @@ class OpenAIRealtime(ProtocolDefaults):
                     self._outbox.send(message)
 
     def data_to_send(self) -> list[str | bytes]:
-        return self._outbox.take()
+        return self._outbox.take() if self._outbox.out else []
 
     def deadline_ns(self) -> int | None:
         return self._notice_ns
@@ -228,7 +228,9 @@ class OpenAIRealtime(ProtocolDefaults):
     def receive(self, message: str | bytes, *, now_ns: int) -> list[AgentEvent]:
         try:
             fields = parse(message)
-            kind = text(fields, "type")
+            kind = fields.get("type")
+            if type(kind) is not str:
+                kind = text(fields, "type")
         except Malformed as fault:
             return [BadMessage(str(fault))]
         if self._state is State.REFUSED:
@@ -369,25 +371,30 @@ class OpenAIRealtime(ProtocolDefaults):
     def _on_audio(self, fields: Json, now_ns: int) -> list[AgentEvent]:
         """The way of every frame: more of what was said last is not looked up again."""
         sounding = self._sounding
-        if sounding is None or sounding[0].phase is not Phase.RUNNING or _place(fields) != sounding[2]:
-            sounding = self._sounding = self._find_item(fields)
+        get = fields.get
+        place = get("response_id"), get("item_id"), get("content_index")
+        if sounding is None or sounding[0].phase is not Phase.RUNNING or place != sounding[2]:
+            sounding = self._sounding = self._find_item(fields, place)
             if sounding is None:
                 return []
         reply, item, _ = sounding
+        delta = get("delta")
+        if type(delta) is not str:
+            delta = text(fields, "delta")
         try:
-            audio = decode(item, text(fields, "delta"), self._formats.downlink.sample_bytes)
+            audio = decode(item, delta, self._formats.downlink.sample_bytes)
         except ValueError:
             raise Malformed("`delta` is not base64") from None
         return [AgentAudio(reply.id, audio, now_ns)] if audio else []
 
-    def _find_item(self, fields: Json) -> _Sounding | None:
+    def _find_item(self, fields: Json, place: _Place) -> _Sounding | None:
         """None if nobody wants to hear it."""
         self._spoken = True
         reply = self._announced(fields)
         if reply is None or reply.phase is not Phase.RUNNING:
             return None
         item = reply.item(text(fields, "item_id"), count(fields, "content_index"))
-        return reply, item, _place(fields)
+        return reply, item, place
 
     def _on_agent_transcript(self, fields: Json, now_ns: int) -> list[AgentEvent]:
         return self._agent_said(fields, text(fields, "transcript"))
@@ -478,10 +485,6 @@ class OpenAIRealtime(ProtocolDefaults):
 _Place = tuple[object, object, object]
 _Sounding = tuple[Reply, AudioItem, _Place]
 """What audio came for last, and where that stands."""
-
-
-def _place(fields: Json) -> _Place:
-    return fields.get("response_id"), fields.get("item_id"), fields.get("content_index")
 
 
 def _nothing(fields: Json, now_ns: int) -> list[AgentEvent]:
