@@ -13,9 +13,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from telbridge.call.events import Ending
 from telbridge.caller.streams.call import StreamCall
@@ -23,8 +25,9 @@ from telbridge.caller.streams.phone import CALLED, CALLER
 from telbridge.caller.streams.sides import sides_of
 from telbridge.caller.streams.webhook import Refusal, new_sid, post, read_twiml, sign, voice_form
 from telbridge.legs.streams.tickets import TicketOffice
+from telbridge.serving import ingress_elsewhere
 from telbridge.serving.ingress_generic import PHONE_TICKET
-from telbridge.serving.ingress_siblings import present
+from telbridge.serving.ingress_siblings import Sent, present
 from tests.legs.carrier_bed import CALLERS, KEYS, url_of
 from tests.legs.stream_bed import TOKEN, Side, StreamBed, Worker, stream_bed, until
 from tests.legs.test_carrier_abuse import Stranger as CarrierStranger
@@ -66,6 +69,11 @@ async def a_pair(folder: Path, **settings: Any) -> AsyncIterator[Pair]:
         assert connector is not None
         connector._force_close = True  # Each request arrives by a connection of its own.
         yield Pair(first, second, folder)
+
+
+def strangers() -> aiohttp.ClientSession:
+    """Each request by a connection of its own: one that was moved would be the right worker's already."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True))
 
 
 def at(bed: StreamBed, url: str) -> str:
@@ -148,7 +156,7 @@ async def test_a_call_announced_at_the_one_comes_by_audiosocket_to_the_other(tmp
 
 
 async def test_a_ticket_is_good_once_wherever_it_is_shown(tmp_path: Path) -> None:
-    async with a_pair(tmp_path) as pair, aiohttp.ClientSession() as http:
+    async with a_pair(tmp_path) as pair, strangers() as http:
         they = Stranger(pair.wrong, http)
         url = await they.webhook()
         here, there = at(pair.wrong, url), at(pair.right, url)
@@ -169,7 +177,7 @@ async def test_a_ticket_is_good_once_wherever_it_is_shown(tmp_path: Path) -> Non
 
 
 async def test_a_ticket_of_one_carrier_is_no_other_carriers(tmp_path: Path) -> None:
-    async with a_pair(tmp_path) as pair, aiohttp.ClientSession() as http:
+    async with a_pair(tmp_path) as pair, strangers() as http:
         ticket = (await Stranger(pair.wrong, http).webhook()).rpartition("/")[2]
         they = CarrierStranger(pair.wrong, http, "vonage")
         assert await they.upgrade_status(f"ws://127.0.0.1:{pair.wrong.port}/vonage/stream/{ticket}") == 403
@@ -178,7 +186,7 @@ async def test_a_ticket_of_one_carrier_is_no_other_carriers(tmp_path: Path) -> N
 @pytest.mark.parametrize("kind", ["telnyx", "vonage"])
 async def test_a_webhook_is_good_once_wherever_it_comes(kind: str, tmp_path: Path) -> None:
     public = {"http": {"public_url": "https://voice.example.com"}}
-    async with a_pair(tmp_path, **public) as pair, aiohttp.ClientSession() as http:
+    async with a_pair(tmp_path, **public) as pair, strangers() as http:
         they = CarrierStranger(pair.wrong, http, kind)
         for asked in (
             they.side.voice(f"https://voice.example.com/{kind}/voice", "call-1", CALLER, CALLED),
@@ -192,7 +200,7 @@ async def test_a_webhook_is_good_once_wherever_it_comes(kind: str, tmp_path: Pat
 
 
 async def test_the_browsers_ticket_is_good_once_wherever_it_is_shown(tmp_path: Path) -> None:
-    async with a_pair(tmp_path) as pair, aiohttp.ClientSession() as http:
+    async with a_pair(tmp_path) as pair, strangers() as http:
         first, second = present(pair.folder)
         for home in (first, second):
             ticket = TicketOffice(KEY).issue(replace(PHONE_TICKET, home=home), pair.wrong.ingress._clock())
@@ -252,7 +260,7 @@ async def test_a_worker_that_is_retired_keeps_its_calls_and_its_promises(tmp_pat
 
 
 async def test_what_is_a_dead_workers_is_refused_and_new_calls_are_taken(tmp_path: Path) -> None:
-    async with a_pair(tmp_path) as pair, aiohttp.ClientSession() as http:
+    async with a_pair(tmp_path) as pair, strangers() as http:
         they = Stranger(pair.wrong, http)
         url = at(pair.wrong, await they.webhook())
         await pair.right.ingress.stop()
@@ -261,3 +269,46 @@ async def test_what_is_a_dead_workers_is_refused_and_new_calls_are_taken(tmp_pat
         socket = await they.started()
         await socket.close()
         assert len(pair.wrong.sides) == 1
+
+
+async def test_a_worker_that_stands_still_holds_nobody_up_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingress_elsewhere, "PATIENCE_S", 0.05)
+    async with a_pair(tmp_path) as pair, strangers() as http:
+        they = Stranger(pair.wrong, http)
+        url = await they.webhook()
+        ours, theirs = (bed.ingress._elsewhere._siblings for bed in (pair.wrong, pair.right))
+        for link in theirs._in:
+            asyncio.get_running_loop().remove_reader(link)
+        for size in (10_000, 0):
+            while ours.send(theirs.name, {"do": "hear", "topic": "", "news": "x" * size}) is Sent.YES:
+                pass
+        with capture_logs() as logged:
+            assert await they.refused(url) == 403
+            they.call_sid = new_sid("CA")
+            socket = await they.started()
+            await socket.close()
+        assert len(pair.wrong.sides) == 1, "a new call is taken here instead"
+        assert {"twilio_refused", "call_stays"} <= {line["event"] for line in logged}
+
+
+async def test_requests_that_stand_behind_each_other_are_all_answered(tmp_path: Path) -> None:
+    """What stands behind cannot move along: so the first is answered here."""
+    async with a_pair(tmp_path) as pair:
+        reader, writer = await asyncio.open_connection("127.0.0.1", pair.wrong.port)
+        for _ in range(2):
+            form = voice_form(OURS, new_sid("CA"), CALLER, CALLED)
+            body = urlencode(form).encode()
+            host = f"127.0.0.1:{pair.wrong.port}"
+            head = (
+                f"POST /twilio/voice HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n"
+                "Content-Type: application/x-www-form-urlencoded\r\n"
+                f"X-Twilio-Signature: {sign(TOKEN, pair.wrong.http('/twilio/voice'), form)}\r\n\r\n"
+            )
+            writer.write(head.encode() + body)
+        for _ in range(2):
+            assert (await asyncio.wait_for(reader.readuntil(b"\r\n"), 10)).startswith(b"HTTP/1.1 200")
+            await asyncio.wait_for(reader.readuntil(b"</Response>"), 10)
+        writer.close()
+        assert pair.wrong.ingress.promised == pair.right.ingress.promised == 1

@@ -8,9 +8,10 @@ from http.client import parse_headers
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from telbridge.serving.ingress_limits import Throttle
 from telbridge.serving.ingress_moving import written_again
 from telbridge.serving.ingress_port import listening
 from telbridge.serving.ingress_room import SETTLE_NS, Load, Room
@@ -43,6 +44,7 @@ class Workers:
                     other.told(room.name, room.load)
 
 
+@settings(max_examples=50)
 @given(
     count=st.integers(1, 6),
     asked=st.lists(st.integers(0, 5), max_size=120),
@@ -80,6 +82,17 @@ def test_whoever_takes_no_calls_gets_none_and_the_last_keeps_them() -> None:
     assert ours.roomiest() == "0", "it says itself that there is no room"
 
 
+@pytest.mark.parametrize("workers", [1, 2, 8])
+def test_one_address_gets_no_more_from_many_workers_than_from_one(workers: int) -> None:
+    throttles = [Throttle(20) for _ in range(workers)]
+    for each in throttles:
+        each.shared_by = workers
+    admitted = sum(
+        each.admits("198.51.100.1", ms * 1_000_000) for ms in range(0, 10_000, 20) for each in throttles
+    )
+    assert admitted == pytest.approx(20 * 10 + workers * 2 * 20, abs=workers)
+
+
 def test_a_promise_is_a_place() -> None:
     workers = Workers(2, most=3)
     ours, other = workers.rooms.values()
@@ -103,6 +116,7 @@ NAMES = st.sampled_from([b"X-Twilio-Signature", b"Cookie", b"x", b"Content-Type"
 VALUES = st.text("aZ9=/+, ;:", min_size=1, max_size=30).map(lambda text: f"x{text}x".encode())
 
 
+@settings(max_examples=50)
 @given(
     path=st.text("az09/%?=&+.-", max_size=40).map("/{}".format),
     headers=st.lists(st.tuples(NAMES, VALUES), max_size=6),
