@@ -69,7 +69,7 @@ class Ingress:
         its ports; None: it is alone. `by_sip`: calls that it has besides."""
         self._settings, self._on_leg, self._log, self._clock = settings, on_leg, log, clock
         self._environ = environ
-        self._number, self._folder = number, siblings
+        self._folder = siblings
         self._elsewhere = Elsewhere(
             siblings,
             number,
@@ -77,6 +77,7 @@ class Ingress:
             most_streams=settings.streams.max_calls,
             live=lambda: self.live_calls,
             by_sip=by_sip,
+            on_others=self._mind_ari,
             clock=clock,
             log=log,
         )
@@ -97,6 +98,7 @@ class Ingress:
         password = settings.ari.password if settings.ari.url else None
         self._ari_password = None if password is None else self._secret(password, "ari.password")
         self._ari: AriIngress | None = None
+        self._taking_ari: asyncio.Task[None] | None = None
         self._announcements = Announcements()
         self._audiosocket: AudioSocketIngress | None = None
         self._ticking: StreamClock | None = None
@@ -134,9 +136,8 @@ class Ingress:
             await self._audiosocket.start()
             await self._listen(self._application(self._ticking))
             self._elsewhere.open()  # Not before: now connections can be given to us.
-            if self._ari_password is not None and self._number == 1:  # Asterisk tells one client alone.
-                self._ari = self._ari_client(self._ticking, self._ari_password)
-                await self._ari.start()
+            if self._ari_password is not None and self._room.is_to_take_ari:
+                await self._take_ari(self._ari_password)
         except ConfigErrors:
             await self.stop()
             raise
@@ -202,6 +203,8 @@ class Ingress:
         self._leave_ports()
         if self._audiosocket is not None:
             await self._audiosocket.stop()
+        if self._taking_ari is not None:
+            await self._taking_ari
         if self._ari is not None:
             await self._ari.stop()
         if self._runner is not None:
@@ -214,6 +217,25 @@ class Ingress:
         self._elsewhere.close()
 
     # ------------------------------------------------------------ inside
+
+    async def _take_ari(self, password: str) -> None:
+        """Asterisk tells one client of an application alone."""
+        assert self._ticking is not None
+        self._room.take_ari(True)
+        self._ari = self._ari_client(self._ticking, password)
+        await self._ari.start()
+
+    def _mind_ari(self) -> None:
+        """Where the worker that had the connection takes no more calls, another one does."""
+        if self._ari is None and self._ari_password is not None and self._room.is_to_take_ari:
+            self._room.take_ari(True)
+            self._taking_ari = asyncio.create_task(self._take_ari_now(self._ari_password))
+
+    async def _take_ari_now(self, password: str) -> None:
+        try:
+            await self._take_ari(password)
+        except ConfigErrors as errors:
+            self._log.error("ari_off", why=str(errors))
 
     def _leave_ports(self) -> None:
         while self._listeners:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Final
 
 from telbridge.call.events import Ending
@@ -17,6 +17,7 @@ from telbridge.legs.ari.media import AudioSocketWay, RtpWay, WebSocketWay
 from telbridge.legs.ari.messages import (
     Channel,
     Entered,
+    Event,
     Purpose,
     Replaced,
     Unknown,
@@ -126,11 +127,18 @@ class AriIngress:
         """Of the worker that takes our place, or whose place we took."""
         if news.get("took"):
             self._handed_over = True
-            held = [*self._by_channel, *(leg.facts.call_id for leg in self._legs)]
-            self._elsewhere.tell(_NEWS, held=held)
+            self._elsewhere.room.take_ari(False)
+            self._tell_held(self._legs)
         self._held.update(news.get("held", ()))
         if (message := news.get("message")) is not None:
-            self._on_message(message)
+            event = parse(message)
+            if (leg := self._by_channel.get(_channel_id(event))) is not None:
+                self._on_event(leg, event)
+
+    def _tell_held(self, legs: Iterable[AriLeg]) -> None:
+        """To whoever hears of them in our place."""
+        held = [each for leg in legs for each in (*leg.channels, leg.facts.call_id)]
+        self._elsewhere.tell(_NEWS, held=held)
 
     def _on_message(self, message: str) -> None:
         try:
@@ -149,15 +157,15 @@ class AriIngress:
             return
         if isinstance(event, Unknown):
             return
-        channel_id = event.channel.id if isinstance(event, Entered) else event.channel_id
-        leg = self._by_channel.get(channel_id)
-        if leg is None and channel_id in self._held:
+        channel_id = _channel_id(event)
+        if (leg := self._by_channel.get(channel_id)) is not None:
+            self._on_event(leg, event)
+        elif channel_id in self._held:
             self._elsewhere.tell(_NEWS, message=message)
-            return
-        if leg is None:
-            if isinstance(event, Entered):
-                self._on_stranger(event)
-            return
+        elif isinstance(event, Entered):
+            self._on_stranger(event)
+
+    def _on_event(self, leg: AriLeg, event: Event) -> None:
         try:
             leg.event(event)
         except Exception:  # noqa: BLE001 - the wall between calls
@@ -168,7 +176,8 @@ class AriIngress:
         channel = event.channel
         if channel.id.startswith(PREFIX):  # Of a call that is over.
             self._aside(self._client.ask(hang_up(Purpose.ASIDE, channel.id, NORMAL_CLEARING)))
-        elif self._elsewhere.room.has_room():
+        elif self._elsewhere.room.has_room(although_closing=self._elsewhere.room.others_take_calls):
+            # One of them is about to take our place: until then callers are ours.
             self._begin(channel, event.arguments)
         else:
             self._log.warning("ari_no_room", then="the caller goes on in Asterisk's dialplan")
@@ -194,6 +203,8 @@ class AriIngress:
         )
         self._legs.append(leg)
         self._by_channel |= dict.fromkeys(leg.channels, leg)
+        if self._handed_over:
+            self._tell_held([leg])
         self._ticking.add(leg)
         leg.begin()
 
@@ -208,3 +219,8 @@ class AriIngress:
         task = asyncio.create_task(work)
         self._strays.add(task)
         task.add_done_callback(self._strays.discard)
+
+
+def _channel_id(event: Event) -> str:
+    """ "" for what is of no channel."""
+    return event.channel.id if isinstance(event, Entered) else getattr(event, "channel_id", "")

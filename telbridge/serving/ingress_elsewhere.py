@@ -20,7 +20,7 @@ from aiohttp import web
 
 from telbridge.legs.streams.tickets import TICKET_S, TicketOffice
 from telbridge.serving.ingress_moving import Moved, octets_of
-from telbridge.serving.ingress_room import Load, Room
+from telbridge.serving.ingress_room import UNKNOWN, Load, Room
 from telbridge.serving.ingress_siblings import Message, Sent, Siblings
 
 PATIENCE_S: Final = 1.0
@@ -51,12 +51,14 @@ class Elsewhere:
         most_streams: int,
         live: Callable[[], int],
         by_sip: Callable[[], int],
+        on_others: Callable[[], None],
         clock: Callable[[], int],
         log: Any,
     ) -> None:
-        """`folder`, `number`: see `Siblings`. `ticket_key`: all workers' own."""
+        """`folder`, `number`: see `Siblings`. `ticket_key`: all workers' own. `on_others`: they are other
+        ones, or have told something else."""
         self._key = ticket_key or secrets.token_bytes(32)
-        self._log = log
+        self._log, self._on_others = log, on_others
         self._siblings = Siblings(
             folder, number, on_message=self._hear, on_here=self._tell_one, on_gone=self._gone, log=log
         )
@@ -184,16 +186,19 @@ class Elsewhere:
             self._siblings.send_all({"do": "load", "load": asdict(load)})
 
     def _tell_one(self, name: str) -> None:
+        self.room.told(name, UNKNOWN)
         self._siblings.send(name, {"do": "load", "load": asdict(self.room.load)})
 
     def _gone(self, name: str) -> None:
         self.room.gone(name)
+        self._on_others()
 
     def _hear(self, name: str, message: Message, octets: bytes, fd: int | None) -> None:
         match message["do"]:
             case "load":
                 if name in self._siblings:
                     self.room.told(name, Load(**message["load"]))
+                    self._on_others()
             case "hear":
                 if (hear := self._hearers.get(message["topic"])) is not None:
                     hear(message["news"])
@@ -218,6 +223,8 @@ class Taker:
 
     def take(self, connection: socket.socket, octets: bytes, message: Mapping[str, Any]) -> None:
         def noted(handler: asyncio.BaseProtocol) -> None:
+            while len(self._notes) >= _MOST_NOTES:  # Of those who hung up before they were read.
+                del self._notes[next(iter(self._notes))]
             self._notes[handler] = message["note"]
 
         loop = asyncio.get_running_loop()
@@ -232,6 +239,7 @@ class Taker:
             request[_NOTE] = note
 
 
+_MOST_NOTES: Final = 256
 _NOTE: Final = web.RequestKey("note", str)
 
 

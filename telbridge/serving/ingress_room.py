@@ -21,6 +21,14 @@ class Load:
     """All, by SIP too."""
     closing: bool = False
     """It takes no new calls."""
+    ari: bool = False
+    """It has the connection to Asterisk, which takes one alone."""
+    known: bool = True
+    """It has told all that."""
+
+
+UNKNOWN: Final = Load(closing=True, known=False)
+"""A worker that is there and has not told anything yet."""
 
 
 class Room:
@@ -44,7 +52,7 @@ class Room:
         self._promised: dict[str, None] = {}
         self._others: dict[str, Load] = {}
         self._given: deque[tuple[int, str]] = deque()
-        self.closing = False
+        self.closing = self.has_ari = False
         self.no_room: Counter[str] = Counter()
         """Calls refused, by why: "full" or "draining"."""
 
@@ -53,18 +61,19 @@ class Room:
     @property
     def load(self) -> Load:
         streams = self._live() + len(self._promised)
-        return Load(streams, streams + self._by_sip(), self.closing)
+        return Load(streams, streams + self._by_sip(), self.closing, self.has_ari)
 
     @property
     def promised(self) -> int:
         """Calls whose webhooks were answered and whose streams have not come."""
         return len(self._promised)
 
-    def has_room(self) -> bool:
+    def has_room(self, *, although_closing: bool = False) -> bool:
         """For one more stream; counted where there is none."""
         others = sum(load.streams for load in self._others.values())
-        if self.closing or self.load.streams + others >= self._most:
-            self.no_room["draining" if self.closing else "full"] += 1
+        closed = self.closing and not although_closing
+        if closed or self.load.streams + others >= self._most:
+            self.no_room["draining" if closed else "full"] += 1
             return False
         return True
 
@@ -90,6 +99,11 @@ class Room:
         self.closing = True
         self._on_change()
 
+    def take_ari(self, taken: bool) -> None:
+        """We have the connection to Asterisk now, or somebody else."""
+        self.has_ari = taken
+        self._on_change()
+
     # ------------------------------------------------------------ the others'
 
     def told(self, name: str, load: Load) -> None:
@@ -106,6 +120,15 @@ class Room:
     @property
     def others_take_calls(self) -> bool:
         return any(not load.closing for load in self._others.values())
+
+    @property
+    def is_to_take_ari(self) -> bool:
+        """Nobody who takes calls has it, and we are the first of these."""
+        others = self._others.values()
+        if self.closing or self.has_ari or not all(load.known for load in others):
+            return False
+        takers = {name: load for name, load in self._others.items() if not load.closing}
+        return not any(load.ari for load in takers.values()) and all(self.name < name for name in takers)
 
     def roomiest(self) -> str:
         """The worker that is to take the next call: of those that take any the least loaded, ours if it is

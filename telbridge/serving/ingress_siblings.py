@@ -67,7 +67,13 @@ class Siblings:
         if self._folder is None:
             return
         self._listener = _seqpacket()
-        self._listener.bind(str(self._folder / (self.name + _SUFFIX)))
+        path = self._folder / (self.name + _SUFFIX)
+        try:
+            self._listener.bind(str(path))
+        except OSError as error:
+            raise OSError(
+                f"no socket at {path} ({error}): set TMPDIR to a short path on this machine"
+            ) from None
         self._listener.listen(_LINKS)
         asyncio.get_running_loop().add_reader(self._listener, self._accept)
         for path in self._folder.glob(f"*{_SUFFIX}"):

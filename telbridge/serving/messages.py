@@ -23,6 +23,6 @@ class WorkerStart(BaseModel):
     siblings: Path | None = None
     """A folder where the workers find each other; None: this one is alone."""
     number: int = 1
-    """Which worker this is. The first has the ARI connection."""
+    """Which worker this is."""
     dispatcher_port: int | None = None
     """On loopback; None: this worker is alone and owns the SIP port."""

@@ -279,7 +279,7 @@ class FakeAsterisk:
         self._only(dict(request.query), {"app", "subscribeAll"})
         events = web.WebSocketResponse()
         await events.prepare(request)
-        if self._events is not None:
+        if self._events is not None and not self._events.closed:
             replaced = {"type": "ApplicationReplaced", "application": "telbridge"}
             await self._events.send_str(json.dumps(replaced))
         self._events = events

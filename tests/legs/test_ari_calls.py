@@ -43,7 +43,12 @@ class Bed:
 
 @asynccontextmanager
 async def bridge(
-    port: int, environ: dict[str, str] = ENVIRON, *, siblings: Path | None = None, **sections: Any
+    port: int,
+    environ: dict[str, str] = ENVIRON,
+    *,
+    number: int = 1,
+    siblings: Path | None = None,
+    **sections: Any,
 ) -> AsyncIterator[Bed]:
     ari = {"url": f"http://127.0.0.1:{port}", **sections.pop("ari", {})}
     settings = Settings.model_validate({"http": {"port": free_port()}, "ari": ari, **sections})
@@ -53,6 +58,7 @@ async def bridge(
         lambda leg: sides.append(Side(leg)),
         structlog.get_logger(),
         environ=environ,
+        number=number,
         siblings=siblings,
     )
     await ingress.start()
@@ -253,29 +259,55 @@ async def test_callers_whom_a_dead_telbridge_left_behind_go_on_and_those_of_othe
         assert (went, len(asterisk.bridges), asterisk.complaints) == ({"17.1"}, 3, [])
 
 
-async def test_who_takes_the_application_over_passes_on_what_it_hears_of_calls_before(
+async def test_of_several_workers_one_has_the_application_and_another_takes_over_with_all_calls(
     tmp_path: Path,
 ) -> None:
     """As when a newer version of us takes the place of an old one, which keeps its calls."""
     port = free_port()
-    async with fake_asterisk(port) as asterisk, bridge(port, siblings=tmp_path) as old:
+    async with fake_asterisk(port) as asterisk, bridge(port, number=2, siblings=tmp_path) as old:
         caller = await asterisk.call()
         side = await old.side()
-        before = asterisk._events
-        async with bridge(port, siblings=tmp_path) as new:
-            await until(lambda: asterisk._events is not before)
-            await until(lambda: bool(new.ingress._ari and new.ingress._ari._held))
+        first = asterisk._events
+        async with bridge(port, number=1, siblings=tmp_path) as new:
+            await until(lambda: new.ingress._room.workers == old.ingress._room.workers == 2)
+            assert asterisk._events is first, "who has it keeps it"
             old.ingress.drain()
+            early = await asterisk.call("17.2")
+            await until(lambda: asterisk._events is not first)
+            await until(lambda: len(old.sides) + len(new.sides) == 2)
+            taker = old if len(old.sides) == 2 else new
+            await taker.sides[-1].ready()
+            await until(lambda: bool(new.ingress._ari and new.ingress._ari._held))
             await asterisk.tell("ChannelDtmfReceived", caller, digit="5", duration_ms=120)
             await until(lambda: side.call._dtmf_count == 1)
-            fresh = await asterisk.call("17.2")
+            fresh = await asterisk.call("17.3")
+            await until(lambda: len(old.sides) + len(new.sides) == 3)
             await new.side()
+            for channel in (caller, early):
+                await asterisk.hang_up(channel)
+            assert (await side.summary()).ending is Ending.CALLER_HUNG_UP
+            assert (await taker.sides[-1 if taker is old else 0].summary()).ending is Ending.CALLER_HUNG_UP
+            assert asterisk.bridges, "the newest call was torn"
+            await asterisk.hang_up(fresh)
+            assert (await new.sides[-1].summary()).ending is Ending.CALLER_HUNG_UP
+        await left_clean(asterisk)
+        assert asterisk.complaints == []
+
+
+async def test_when_the_worker_dies_that_has_the_application_another_one_takes_it(tmp_path: Path) -> None:
+    port = free_port()
+    async with fake_asterisk(port) as asterisk, bridge(port, number=1, siblings=tmp_path) as first:
+        await asterisk.connected.wait()
+        before = asterisk._events
+        async with bridge(port, number=2, siblings=tmp_path) as second:
+            await until(lambda: second.ingress._room.workers == 2)
+            assert second.ingress._ari is None
+            await first.ingress.stop()
+            await until(lambda: asterisk._events is not before)
+            caller = await asterisk.call()
+            side = await second.side()
             await asterisk.hang_up(caller)
             assert (await side.summary()).ending is Ending.CALLER_HUNG_UP
-            assert asterisk.bridges, "the new call was torn"
-            await asterisk.hang_up(fresh)
-            assert (await new.sides[0].summary()).ending is Ending.CALLER_HUNG_UP
-        await left_clean(asterisk)
         assert asterisk.complaints == []
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from telbridge.serving.ingress_limits import Throttle
 from telbridge.serving.ingress_moving import written_again
 from telbridge.serving.ingress_port import listening
-from telbridge.serving.ingress_room import SETTLE_NS, Load, Room
+from telbridge.serving.ingress_room import SETTLE_NS, UNKNOWN, Load, Room
 from tests.legs.stream_bed import free_port
 
 
@@ -80,6 +80,22 @@ def test_whoever_takes_no_calls_gets_none_and_the_last_keeps_them() -> None:
     assert ours.roomiest() == "0" and ours.workers == 1
     ours.close()
     assert ours.roomiest() == "0", "it says itself that there is no room"
+
+
+def test_one_worker_takes_the_connection_to_asterisk_and_keeps_it_while_it_takes_calls() -> None:
+    workers = Workers(3)
+    first, second, third = workers.rooms.values()
+    assert [room.is_to_take_ari for room in workers.rooms.values()] == [True, False, False]
+    second.take_ari(True)  # It was alone when it came.
+    workers.tell()
+    assert not any(room.is_to_take_ari for room in workers.rooms.values())
+    second.close()
+    workers.tell()
+    assert first.is_to_take_ari and not third.is_to_take_ari
+    first.told("4", UNKNOWN)
+    assert not first.is_to_take_ari, "the one that has just come may have it"
+    first.gone("4")
+    assert first.is_to_take_ari
 
 
 @pytest.mark.parametrize("workers", [1, 2, 8])
