@@ -17,7 +17,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from telbridge.caller.softphone import Softphone
 from tests.e2e.bridge import PATIENCE_S, Bridge, serving
-from tests.e2e.metrics_page import Page, scraped
+from tests.e2e.metrics_page import scraped
 from tests.e2e.test_calls import noise, scripted
 
 SCRIPT = """
@@ -69,9 +69,9 @@ async def test_a_call_is_seen_on_the_page(any_pjsua2: str, tmp_path: Path) -> No
         await call.wait_answered(30)
         await call.dtmf("5")
         await call.play(bytes(16_000) + noise(0.6) + bytes(16_000))
-        during = await _once_answered(bridge)
         (arrived,) = bridge.logged("call_arrived")
-        so_far = await bridge.kept(arrived["call_id"])
+        so_far = await _once_answered(bridge, arrived["call_id"])
+        during = await scraped(bridge.admin)
         await call.hang_up()
         (record,) = await bridge.records(1)
         page = await scraped(bridge.admin)
@@ -118,12 +118,14 @@ async def test_a_call_is_seen_on_the_page(any_pjsua2: str, tmp_path: Path) -> No
     _judged_by_promtool(page.text)
 
 
-async def _once_answered(bridge: Bridge) -> Page:
-    """The page once the turn's gap stands on it."""
+async def _once_answered(bridge: Bridge, call_id: str) -> dict[str, Any]:
+    """The live call's record so far, once the agent has answered the caller."""
     async with asyncio.timeout(PATIENCE_S):
-        while not (page := await scraped(bridge.admin)).value("turn_gap_seconds_count"):  # noqa: ASYNC110
+        while True:
+            so_far = await bridge.kept(call_id)
+            if any(turn["gap_ms"] is not None for turn in so_far["turns"]):
+                return so_far
             await asyncio.sleep(0.2)
-    return page
 
 
 def _hears_both(wav: bytes, record: dict[str, Any]) -> None:

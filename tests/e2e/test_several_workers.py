@@ -108,7 +108,7 @@ async def _streams(bridge: Bridge, carrier: StreamPhone) -> None:
     before = len(bridge.logged("call_arrived"))
     calls = [await carrier.call(bridge.twilio) for _ in range(8)]
     arrived = (await bridge.until_logged("call_arrived", count=before + 8))[before:]
-    assert Counter(line["process"] for line in arrived) == {"worker 1": 4, "worker 2": 4}
+    assert len({line["process"] for line in arrived}) == 2
     for line in arrived:
         await bridge.until_logged("answered", call_id=line["call_id"])
     assert await talk(*calls)
@@ -129,7 +129,10 @@ async def _streams(bridge: Bridge, carrier: StreamPhone) -> None:
 
 
 async def _kills(bridge: Bridge, phone: Softphone, carrier: StreamPhone) -> None:
+    before = len(bridge.logged("call_arrived"))
     streams = [await carrier.call(bridge.twilio) for _ in range(4)]
+    arrived = (await bridge.until_logged("call_arrived", count=before + 4))[before:]
+    theirs = Counter(line["process"] for line in arrived)
     uris = [bridge.uri, f"{bridge.uri};transport=tcp"] * 2
     calls = []
     for uri in (*uris, *uris[::-1]):
@@ -138,19 +141,19 @@ async def _kills(bridge: Bridge, phone: Softphone, carrier: StreamPhone) -> None
         calls.append(call)
     lost = [call for call in calls if worker_of(call) == 2]
     kept = [call for call in calls if worker_of(call) == 1]
-    assert len(lost) == len(kept) == 4
+    assert min(len(lost), len(kept)) >= 2, "who has more streams gets fewer of these"
 
     bridge.kill("worker 2")
     for call in lost:
         assert (await call.wait_ended(30)).by is EndedBy.PEER
     assert await talk(*kept)
     cut = [asyncio.create_task(stream.wait_ended()) for stream in streams]
-    async with asyncio.timeout(20):
-        while sum(each.done() for each in cut) < 2:
+    async with asyncio.timeout(60):
+        while sum(each.done() for each in cut) < theirs["worker 2"]:
             await asyncio.wait([each for each in cut if not each.done()], return_when="FIRST_COMPLETED")
     whole = [stream for stream in streams if not stream.ended]
     whole.append(await carrier.call(bridge.twilio))
-    assert len(whole) == 3 and await talk(*whole)
+    assert len(whole) == theirs["worker 1"] + 1 and await talk(*whole)
     await bridge.until_logged("child_restarted", child="worker 2")
     fresh = await call_at(2, bridge, phone)
     assert await talk(fresh)
