@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import subprocess
 import tempfile
@@ -12,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from telbridge.caller.softphone import Softphone
-from tests.e2e.bridge import PATIENCE_S, Bridge, serving
-from tests.e2e.metrics_page import Page, scraped
+from tests.e2e.bridge import serving
+from tests.e2e.heard import until_heard
+from tests.e2e.metrics_page import scraped
 from tests.e2e.test_calls import noise, scripted
 
 SCRIPT = """
@@ -50,7 +50,8 @@ async def test_a_call_is_seen_on_the_page(any_pjsua2: str, tmp_path: Path) -> No
         await call.wait_answered(30)
         await call.dtmf("5")
         await call.play(bytes(16_000) + noise(0.6) + bytes(16_000))
-        during = await _once_answered(bridge)
+        await until_heard(call, 600)
+        during = await scraped(bridge.admin)
         await call.hang_up()
         (record,) = await bridge.records(1)
         page = await scraped(bridge.admin)
@@ -81,14 +82,6 @@ async def test_a_call_is_seen_on_the_page(any_pjsua2: str, tmp_path: Path) -> No
         assert private
         assert private not in page.text
     _judged_by_promtool(page.text)
-
-
-async def _once_answered(bridge: Bridge) -> Page:
-    """The page once the turn's gap stands on it."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not (page := await scraped(bridge.admin)).value("turn_gap_seconds_count"):  # noqa: ASYNC110
-            await asyncio.sleep(0.2)
-    return page
 
 
 def _figures_of(supervisor: int) -> Iterator[Path]:

@@ -16,7 +16,8 @@ from telbridge.caller.events import EndedBy
 from telbridge.caller.handle import CallFailed, CallHandle
 from telbridge.caller.softphone import Softphone
 from telbridge.legs.sip.library import built_folder
-from tests.e2e.bridge import Bridge, free_port, serving
+from tests.e2e.bridge import Bridge, serving
+from tests.ports import free_port
 
 SCENARIOS = Path(__file__).parent.parent / "dispatch" / "scenarios"
 HEEDLESS = Path(__file__).parent.parent / "legs" / "scenarios"
