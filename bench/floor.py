@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from telbridge.audio.formats import PCM_8K
 from telbridge.legs.sip.library import FORCE_ENV, load
-from tests.e2e.bridge import free_port
+from tests.ports import free_port
 
 FRAME_MS: Final = 20
 FIRST_RTP_PORT: Final = 20_000

@@ -13,7 +13,7 @@ import sys
 import uvloop
 from aiohttp import WSMsgType, web
 
-from tests.e2e.bridge import free_port
+from tests.ports import free_port
 
 
 async def _echo(request: web.Request) -> web.WebSocketResponse:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -18,6 +17,7 @@ from telbridge.dispatch.hops import Hop
 from telbridge.dispatch.shell import Place, Shell, inner_socket
 from telbridge.legs.sip.tls import Tls
 from tests.dispatch.sides import Net, Phone, answer, header
+from tests.ports import free_port
 
 HOST = "127.0.0.1"
 
@@ -49,12 +49,6 @@ class Box(asyncio.DatagramProtocol):
 
     async def next(self) -> bytes:
         return await asyncio.wait_for(self.got.get(), 30)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 class Bed:

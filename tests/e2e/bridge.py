@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -15,25 +14,11 @@ from typing import Any
 
 import aiohttp
 
+from tests.ports import free_port
+
 SERVING_S = 180.0
 PATIENCE_S = 60.0
 """For what must come: other programs may want the machine, too."""
-
-
-def free_port() -> int:
-    """A port that is free for UDP and TCP on loopback."""
-    while True:
-        with (
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
-            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
-        ):
-            udp.bind(("127.0.0.1", 0))
-            port: int = udp.getsockname()[1]
-            try:
-                tcp.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 class Bridge:

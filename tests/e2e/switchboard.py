@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from telbridge.sessions.providers import PROVIDERS
-from tests.e2e.bridge import Bridge, free_port, serving
+from tests.e2e.bridge import Bridge, serving
+from tests.ports import free_port
 
 SECTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
     "openai_realtime": {"url": "ws://127.0.0.1:{port}/v1/realtime", "transcription": "{}"},

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from telbridge.caller.streams.phone import StreamPhone
-from tests.e2e.bridge import free_port, serving
+from tests.e2e.bridge import serving
 from tests.e2e.heard import contains
 from tests.e2e.test_providers import noise
 from tests.e2e.test_stream_calls import ECHO, heard
+from tests.ports import free_port
 
 
 async def test_an_echoing_agent_is_heard_by_audiosocket_and_by_chan_websocket(

@@ -18,8 +18,9 @@ from telbridge.audio.wav import load_wav, write_wav
 from telbridge.caller.handle import CallHandle
 from telbridge.caller.softphone import Softphone
 from telbridge.serving.apology import apology_path
-from tests.e2e.bridge import Bridge, free_port, serving
+from tests.e2e.bridge import Bridge, serving
 from tests.e2e.heard import Samples, contains, heard, tones_hz
+from tests.ports import free_port
 
 AT_ONCE = '[[step]]\non = "start"\nmisdeed = "{misdeed}"\n'
 AT_GREETING = '[[step]]\non = "request"\nmisdeed = "{misdeed}"\n'

@@ -14,10 +14,11 @@ from telbridge.agent.server import serve
 from telbridge.agent.settings import AgentSettings
 from telbridge.caller.softphone import Softphone
 from telbridge.sessions.providers import PROVIDERS
-from tests.e2e.bridge import free_port, serving
+from tests.e2e.bridge import serving
 from tests.e2e.heard import heard, tones_hz, until_heard
 from tests.e2e.switchboard import Switchboard, switchboard
 from tests.e2e.wire_log import wire_log
+from tests.ports import free_port
 
 Said = Callable[[dict[str, Any]], bool]
 

@@ -19,9 +19,10 @@ from telbridge.agent.server import serve
 from telbridge.agent.settings import AgentSettings
 from telbridge.caller.softphone import Softphone
 from telbridge.sessions.providers import PROVIDERS
-from tests.e2e.bridge import Bridge, free_port, serving
+from tests.e2e.bridge import Bridge, serving
 from tests.e2e.heard import heard, tones_hz, until_heard
 from tests.e2e.switchboard import SECTIONS, Switchboard, section, switchboard
+from tests.ports import free_port
 
 GREETING_HZ, ANSWER_HZ, GOODBYE_HZ = 440, 600, 800
 PLAN = """

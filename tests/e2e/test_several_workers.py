@@ -23,8 +23,9 @@ from telbridge.caller.streams.call import StreamCall
 from telbridge.caller.streams.phone import CALLED, CALLER, TEST_ACCOUNT, StreamPhone
 from telbridge.caller.streams.webhook import Account, new_sid, post, read_twiml, sign, voice_form
 from telbridge.legs.sip.library import built_folder
-from tests.e2e.bridge import Bridge, free_port, serving
+from tests.e2e.bridge import Bridge, serving
 from tests.e2e.seeing import CARRIED, watching
+from tests.ports import free_port
 
 SCENARIOS = Path(__file__).parent.parent / "dispatch" / "scenarios"
 HEEDLESS = Path(__file__).parent.parent / "legs" / "scenarios"

@@ -24,9 +24,10 @@ from telbridge.caller.streams.phone import TEST_ACCOUNT, StreamPhone
 from telbridge.caller.streams.twiml import Dial
 from telbridge.caller.streams.webhook import Account, Refusal
 from telbridge.serving.apology import apology_path
-from tests.e2e.bridge import Bridge, free_port, serving
+from tests.e2e.bridge import Bridge, serving
 from tests.e2e.heard import Samples, contains, tones_hz, until
 from tests.e2e.test_providers import ANSWER_HZ, CONVERSATION, GOODBYE_HZ, GREETING_HZ, noise, talking_to
+from tests.ports import free_port
 
 DESK = "+15005550010"
 TOKEN = "0123456789abcdef0123456789abcdef"

@@ -11,8 +11,9 @@ import pytest
 import trustme
 
 from telbridge.legs.sip.library import built_folder
-from tests.e2e.bridge import free_port, serving
+from tests.e2e.bridge import serving
 from tests.e2e.test_several_workers import ECHO
+from tests.ports import free_port
 
 CONFIG = """\
 poll_method epoll

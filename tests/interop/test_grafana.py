@@ -25,9 +25,10 @@ from telbridge.caller.softphone import Softphone
 from telbridge.caller.streams.call import StreamCall
 from telbridge.caller.streams.phone import TEST_ACCOUNT, StreamPhone
 from telbridge.caller.streams.webhook import Account
-from tests.e2e.bridge import Bridge, free_port, serving
+from tests.e2e.bridge import Bridge, serving
 from tests.e2e.switchboard import SECTIONS
 from tests.e2e.test_providers import noise
+from tests.ports import free_port
 
 ROOT: Final = Path(__file__).parent.parent.parent
 RULES: Final = ROOT / "grafana" / "rules"

@@ -15,8 +15,9 @@ import pytest
 
 from telbridge.audio.wav import write_wav
 from telbridge.cli.voice import make_voice
-from tests.e2e.bridge import Bridge, free_port, serving
+from tests.e2e.bridge import Bridge, serving
 from tests.interop.chromium import Tab, chromium, program
+from tests.ports import free_port
 
 CHROMIUM = program()
 pytestmark = [

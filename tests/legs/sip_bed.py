@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.ports import free_port
+
 HERE = Path(__file__).parent
 HOST = "127.0.0.1"
 PATIENCE_S = 30.0
@@ -23,17 +25,11 @@ PATIENCE_S = 30.0
 CRLF = "\r\n"
 
 
-def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
 class Bridge:
     """A child process with a SIP endpoint whose calls echo."""
 
     def __init__(self, pjsua2: str, *, uvloop: bool = False, **settings: Any) -> None:
-        self.port = free_port(socket.SOCK_STREAM)
+        self.port = free_port()
         first = random.randrange(30_000, 60_000, 1000)
         self.settings = {
             "host": HOST,
@@ -169,7 +165,6 @@ def sipp(
     expect: int | None = 0,
 ) -> subprocess.CompletedProcess[str]:
     """Run one of our scenarios against the bridge; `expect` is SIPp's exit code."""
-    kind = socket.SOCK_DGRAM if transport.startswith("u") else socket.SOCK_STREAM
     command = [
         "sipp",
         "-nostdin",
@@ -180,7 +175,7 @@ def sipp(
         "-t",
         transport,
     ]
-    command += ["-i", source, "-mi", source, "-p", str(free_port(kind)), "-mp", str(free_port() & ~1)]
+    command += ["-i", source, "-mi", source, "-p", str(free_port()), "-mp", str(free_port() & ~1)]
     command += ["-s", service, "-timeout", "30", "-timeout_error", "-trace_err", "-error_file", "/dev/stderr"]
     command += [*options, f"{HOST}:{bridge.port}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=40, check=False)

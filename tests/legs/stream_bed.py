@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -26,15 +25,10 @@ from telbridge.config import Settings
 from telbridge.legs.streams.leg import StreamLeg
 from telbridge.serving.ingress import Ingress
 from tests.call.sides import HandAgents, HandOutside, HandSession, a_script
+from tests.ports import free_port
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 PATIENCE_S = 20.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True)

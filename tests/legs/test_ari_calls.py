@@ -22,7 +22,8 @@ from telbridge.config import ConfigErrors, Settings, load
 from telbridge.dialplan.orders import Tag
 from telbridge.serving.ingress import Ingress
 from tests.legs.ari_fake import FORMATS, PASSWORD, FakeAsterisk, FakeChannel, fake_asterisk
-from tests.legs.stream_bed import Side, free_port, until
+from tests.legs.stream_bed import Side, until
+from tests.ports import free_port
 
 ENVIRON = {"ARI_PASSWORD": PASSWORD}
 

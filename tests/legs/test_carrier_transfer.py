@@ -17,9 +17,10 @@ from telbridge.caller.streams.call import StreamCall
 from telbridge.caller.streams.carriers import Following
 from telbridge.caller.streams.run import run_stream_call
 from tests.legs.carrier_bed import CALLERS, carrier_bed, url_of
-from tests.legs.stream_bed import Side, StreamBed, free_port, until
+from tests.legs.stream_bed import Side, StreamBed, until
 from tests.legs.test_stream_calls import MS, heard, speech, spoken_part
 from tests.legs.test_stream_transfer import DESK, TRANSFER, Desk, a_server, back, line_of, quick
+from tests.ports import free_port
 
 FORMS = ("signalwire", "telnyx", "plivo")
 """Those that run documents of verbs."""

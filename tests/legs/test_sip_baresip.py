@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sip_bed import HOST, Bridge, free_port
+from sip_bed import HOST, Bridge
+
+from tests.ports import free_port
 
 pytestmark = pytest.mark.sip
 

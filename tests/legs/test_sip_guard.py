@@ -6,7 +6,9 @@ import random
 import socket
 
 import pytest
-from sip_bed import HOST, Bridge, Caller, free_port, sipp
+from sip_bed import HOST, Bridge, Caller, sipp
+
+from tests.ports import free_port
 
 pytestmark = pytest.mark.sip
 

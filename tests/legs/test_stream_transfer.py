@@ -26,8 +26,9 @@ from telbridge.caller.streams.twiml import Dial, Stream, read_verbs
 from telbridge.caller.streams.webhook import Account, post, voice_form
 from telbridge.dialplan.orders import Transfer
 from telbridge.legs.streams import transfer
-from tests.legs.stream_bed import TOKEN, Side, StreamBed, free_port, stream_bed, until
+from tests.legs.stream_bed import TOKEN, Side, StreamBed, stream_bed, until
 from tests.legs.test_stream_calls import MS, heard, speech, spoken_part
+from tests.ports import free_port
 
 OURS = Account(TEST_ACCOUNT, TOKEN)
 DESK = "+15005550010"

@@ -22,7 +22,7 @@ from telbridge.legs.sip.throttle import INVITES, WINDOW_NS
 from telbridge.ops import logging
 from telbridge.serving.messages import WorkerStart
 from telbridge.serving.worker import Worker
-from tests.e2e.bridge import free_port
+from tests.ports import free_port
 
 WATCHED = ("telbridge.call.", "telbridge.sessions", "telbridge.legs", "pjsua2", "aiohttp.client_ws")
 AT_A_TIME = 4

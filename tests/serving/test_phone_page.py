@@ -19,7 +19,7 @@ from telbridge.legs.streams.tickets import TicketOffice
 from telbridge.serving.admin import Admin
 from telbridge.serving.ingress_generic import PHONE_TICKET
 from telbridge.serving.phone_page import PhonePage
-from tests.legs.stream_bed import free_port
+from tests.ports import free_port
 
 KEY = b"0123456789abcdef"
 FOLDER = files("telbridge.serving") / "phone"
