@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import select
+import socket
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench import trend
+from bench.batches import Receiver, Sender
 from bench.crowd import FRAME_NS, Counts, gaps_ms, gathered
 from bench.knee import Knee, Seen, Verdict, between, find, judge, step_at
 from bench.options import Options
@@ -169,3 +173,25 @@ def test_frames_of_a_server_are_read_however_they_are_cut(payloads: list[bytes],
 def test_our_frames_are_read_by_the_bridges_own_reader(text: str) -> None:
     (message,) = FrameReader(10_000, masked=True).feed(frame(text.encode()))
     assert message.data == text
+
+
+def test_packets_are_sent_and_read_in_batches_and_told_apart_by_where_they_come_from() -> None:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ours,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as theirs,
+    ):
+        for one in (ours, theirs):
+            one.bind(("127.0.0.1", 0))
+            one.settimeout(10)
+        receiver = Receiver(ours)
+        sender = Sender(theirs, [ours.getsockname()] * 3, octets=172)
+        sender.data[:, 0] = [1, 2, 3]
+        before_ns = time.monotonic_ns()
+        assert sender.send() == 0
+        select.select([ours], [], [], 10)
+        batch = receiver.receive()
+        assert batch is not None
+        assert batch.data[:, 0].tolist() == [1, 2, 3]
+        assert set(batch.ports.tolist()) == {theirs.getsockname()[1]}
+        assert before_ns - 10**9 < batch.at_ns.min() <= time.monotonic_ns()
+        assert receiver.receive() is None
