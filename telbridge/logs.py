@@ -159,11 +159,16 @@ _gate: Gate | None = None
 def gate(level: LogLevel, repeats: int) -> Gate:
     """This process's, from now on."""
     global _gate
-    if _gate is not None:
-        atexit.unregister(_gate.tell)
     _gate = Gate(level, repeats)
-    atexit.register(_gate.tell, all_of_it=True)
+    atexit.unregister(tell_rest)
+    atexit.register(tell_rest)
     return _gate
+
+
+def tell_rest() -> None:
+    """What was left out and has not been told: this process ends."""
+    if _gate is not None:
+        _gate.tell(all_of_it=True)
 
 
 def change_level(level: str) -> None:

@@ -58,6 +58,13 @@ def test_the_last_call_of_a_bucket_stands_there_and_the_text_format_goes_without
     assert b"c3" not in generate_latest(page)  # type: ignore[arg-type]
 
 
+def test_what_a_worker_of_another_version_tells_besides_is_nothing_to_us() -> None:
+    page = Page()
+    page.histogram.labels(*WHERE).observe(0.5)
+    page.exemplars.note(CALL, [("patience_seconds", ("sip",), 1.0), (GAP.name, ("sip",), 1.0)])
+    assert page.found() == {}
+
+
 def test_of_a_call_the_worst_is_told() -> None:
     worst = Worst()
     for gap_s, mos in ((0.5, 4.4), (2.5, 3.1), (1.0, 4.0)):

@@ -62,9 +62,11 @@ class Exemplars:
 
     def note(self, of: Mapping[str, str], told: Iterable[Told]) -> None:
         """A call is over. `of`: its labels, as {"call_id": …}; 128 characters at most, all together
-        (OpenMetrics 1.0, Exemplars)."""
+        (OpenMetrics 1.0, Exemplars). A worker of another version may tell of metrics that we do not know."""
         for name, values, value in told:
-            metric = _HISTOGRAMS[name]
+            metric = _HISTOGRAMS.get(name)
+            if metric is None or len(values) != len(metric.labels):
+                continue
             labels = dict(zip(metric.labels, values, strict=True)) | {"le": _bucket(metric, value)}
             buckets, key = self._of_family.setdefault(f"telbridge_{name}", {}), _key(labels)
             if key in buckets or self._count < MOST:

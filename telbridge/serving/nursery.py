@@ -25,6 +25,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, NoReturn
 
+from telbridge import logs
+
 MAX_MESSAGE: Final = 128 * 1024
 ORPHANS_S: Final = 20.0
 """A worker without supervisor says BYE to its callers and ends well within this."""
@@ -196,7 +198,10 @@ def _live(job: Job) -> int:
     sys.argv = [job.module, *job.arguments]
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    return sys.modules[job.module].main() or 0
+    try:
+        return sys.modules[job.module].main() or 0
+    finally:
+        logs.tell_rest()  # Nothing that is for the end of Python is run in a child.
 
 
 def _leave(life: Callable[[], int]) -> NoReturn:

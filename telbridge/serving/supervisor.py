@@ -231,7 +231,7 @@ class Supervisor:
     def _on_worker_message(self, number: int, message: Mapping[str, Any]) -> None:
         self._calls.on_message(number, message)
         if message.get("event") == "call_ended":
-            self._figures.exemplars.note(message["exemplar"], message["worst"])
+            self._figures.exemplars.note(message.get("exemplar", {}), message.get("worst", ()))
 
     def _on_worker_death(self, number: int, pid: int) -> None:
         self._figures.forget(pid)

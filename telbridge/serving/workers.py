@@ -200,8 +200,8 @@ class Workers:
     def change_log_level(self, level: LogLevel) -> None:
         """Of all of them, and of those that are started from now on."""
         self.log_level = level
-        for number in self._workers:
-            self._tell_level(number)
+        for worker in (*self._workers.values(), *self._retiring.values()):
+            worker.tell(_line(log_level=level))
         self._tell(do="log_level", level=level)
 
     def show(self, number: int, call_id: str) -> None:

@@ -88,7 +88,9 @@ def test_waits_keys_interruptions_and_losses_are_marked_with_their_times() -> No
 
 
 def test_the_page_draws_each_stretch_each_part_and_each_mark() -> None:
-    page = Reader(call_page(FULL))
+    sessions = [{"agent": "deepgram", "asked_ms": 5.0, "connect_ms": 120.4, "configure_ms": None}]
+    page = Reader(call_page({**FULL, "sessions": sessions}))
+    assert "deepgram: connect, configure120 ms, –" in page.text
     assert page.count("rect", "caller") == page.count("rect", "agent") == 2
     assert [page.count("rect", f"p-{part}") for part in ("uplink", "end_of_turn", "first_audio")] == [1, 1, 1]
     assert (page.count("rect", "m-key"), page.count("path", "m-cut"), page.count("path", "m-bad")) == (

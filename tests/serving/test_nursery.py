@@ -38,6 +38,14 @@ def main():
         raise KeyError("nobody knows this")
     elif what == "exit":
         sys.exit(int(rest[0]))
+    elif what == "flood":
+        import structlog
+        from telbridge import logs
+        chain = [logs.gate("info", 1), structlog.processors.JSONRenderer()]
+        structlog.configure(chain, logger_factory=structlog.PrintLoggerFactory(sys.stdout))
+        for _ in range(4):
+            structlog.get_logger().warning("same_again")
+        return 0
     elif what == "deaf":
         print("deaf", flush=True)
         while True:
@@ -105,6 +113,16 @@ async def test_modules_are_loaded_once_for_all(nursery: Nursery, module: str) ->
 @pytest.mark.parametrize(("what", "status"), [(["exit", "3"], 3), (["raise"], 1)])
 async def test_an_end_is_told(nursery: Nursery, module: str, what: list[str], status: int) -> None:
     assert await end_of(await nursery.birth(Job("a", module, what))) == status
+
+
+async def test_a_child_that_ends_tells_which_log_lines_it_left_out(nursery: Nursery, module: str) -> None:
+    child = await nursery.birth(Job("a", module, ["flood"]))
+    assert await end_of(child) == 0
+    lines = [json.loads(await line_of(child)) for _ in range(2)]
+    assert [(line["event"], line.get("left_out")) for line in lines] == [
+        ("same_again", None),
+        ("repeated", 3),
+    ]
 
 
 async def test_what_cannot_be_loaded_is_told_and_harms_nobody(nursery: Nursery, module: str) -> None:

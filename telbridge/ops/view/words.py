@@ -96,6 +96,9 @@ def quality(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What was measured of the call as a whole."""
     yield "rang", length(record.get("answered_ms"))
     yield "agent ready after", length(record.get("session_ready_ms"))
+    for setup in record.get("sessions") or ():
+        lengths = length(setup.get("connect_ms")), length(setup.get("configure_ms"))
+        yield f"{setup.get('agent')}: connect, configure", ", ".join(lengths)
     answered, sound = record.get("answered_ms"), record.get("first_sound_ms")
     if answered is not None and sound is not None:
         yield "first words after", length(max(0.0, sound - answered))
