@@ -38,6 +38,9 @@ from telbridge.legs.sip.watch import MediaWatch
 SIP_FORMAT: Final[AudioFormat] = PCM_8K
 HANG_UP_PATIENCE_S: Final = 2.0
 """A caller that vanished never answers our BYE: the call does not wait 32 s (RFC 3261 timer F) for that."""
+KEPT_BACK_NS: Final = 5_000_000
+"""pjmedia keeps the newest 5 ms back, to conceal a loss from there on: each frame begins with those of the
+one before (PJMEDIA_WSOLA_DELAY_MSEC)."""
 _SILENCE: Final = memoryview(bytes(FRAME_BYTES))
 
 
@@ -343,7 +346,7 @@ class SipLeg:
 
     def _read(self, now_ns: int) -> memoryview | None:
         heard = self._port.read()
-        self._came_ns = self._arrivals.taken(self._port.waiting, now_ns)
+        self._came_ns = self._arrivals.taken(self._port.waiting, now_ns) - KEPT_BACK_NS
         return heard
 
     def _too_much(self) -> bool:
