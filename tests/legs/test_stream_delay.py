@@ -20,6 +20,7 @@ from telbridge.audio.speech import SpeechMeter
 from telbridge.call.downlink import Downlink
 from telbridge.call.events import CallFacts, ReplyId
 from telbridge.call.playout import KEPT_MS
+from telbridge.call.taping import Taping
 from telbridge.call.turns import TurnBook
 from telbridge.legs.streams.leg import StreamLeg, StreamParts
 from telbridge.legs.streams.socket import frame
@@ -176,7 +177,9 @@ def bed(way_ms: int) -> Bed:
     )
     leg = StreamLeg(parts)
     turns = TurnBook(0, SpeechMeter(PCMU_8K))
-    voice.downlink = Downlink(leg, turns, tell=_nobody, said=_nobody, clock=lambda: line.now_ns)
+    loop = asyncio.get_running_loop()
+    taping = Taping(None, asks_first=False, started_ns=0, later=loop.call_later)
+    voice.downlink = Downlink(leg, turns, taping, tell=_nobody, said=_nobody, clock=lambda: line.now_ns)
     voice.downlink.connect()
     leg.attach(voice, lambda _: None)  # type: ignore[arg-type]
     leg.answer()

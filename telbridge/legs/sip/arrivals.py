@@ -25,11 +25,14 @@ class Arrivals:
         """So many pieces stand there now."""
         since_ns = now_ns - self._looked_ns
         self._looked_ns = now_ns
-        self._match(waiting, now_ns - since_ns // 2 if since_ns < FAR_NS else now_ns)
+        if waiting != len(self._times):
+            self._match(waiting, now_ns - since_ns // 2 if since_ns < FAR_NS else now_ns)
 
     def taken(self, waiting: int, now_ns: int) -> int:
         """A frame was read, and so many pieces stand there after it: when it came. Now, if it was made up."""
         gone = len(self._times) - waiting
+        if gone == 1 == self._a_frame:
+            return self._times.popleft()
         if gone > 0:
             self._a_frame = min(gone, self._a_frame or gone)
         else:  # Others came while it was read, or there was nothing to read.

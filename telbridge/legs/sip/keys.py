@@ -22,7 +22,8 @@ class KeyWatch:
     """Pure: reports in, keys out."""
 
     def __init__(self) -> None:
-        self._down: Dtmf | None = None
+        self.down: Dtmf | None = None
+        """The key that is being pressed."""
         self._seen_at_ns = 0
 
     def seen(self, digit: str, duration_ms: int, flags: int, now_ns: int, *, from_info: bool) -> list[Dtmf]:
@@ -34,22 +35,22 @@ class KeyWatch:
         if from_info:
             return [Dtmf(digit, "info", duration_ms, now_ns)]
         done = []
-        if self._down and not flags & IS_UPDATE:
-            done.append(self._down)
-            self._down = None
+        if self.down and not flags & IS_UPDATE:
+            done.append(self.down)
+            self.down = None
         key = Dtmf(digit, "rfc4733", duration_ms, now_ns)
         if flags & IS_END:
             # A second end of the same key (its update flag set, nothing down) says nothing new.
-            if self._down or not flags & IS_UPDATE:
+            if self.down or not flags & IS_UPDATE:
                 done.append(key)
-            self._down = None
-        elif self._down or not flags & IS_UPDATE:
-            self._down, self._seen_at_ns = key, now_ns
+            self.down = None
+        elif self.down or not flags & IS_UPDATE:
+            self.down, self._seen_at_ns = key, now_ns
         return done
 
     def overdue(self, now_ns: int) -> list[Dtmf]:
         """The key whose end was lost, if there is one."""
-        if self._down is None or now_ns - self._seen_at_ns < LOST_END_NS:
+        if self.down is None or now_ns - self._seen_at_ns < LOST_END_NS:
             return []
-        key, self._down = self._down, None
+        key, self.down = self.down, None
         return [key]

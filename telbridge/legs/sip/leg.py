@@ -199,8 +199,9 @@ class SipLeg:
             self._hear(now_ns)
         if self._state is not _State.TALKING:
             return
-        for key in self._keys.overdue(now_ns):
-            self._emit(key)
+        if self._keys.down is not None:
+            for key in self._keys.overdue(now_ns):
+                self._emit(key)
         if now_ns >= self._watch.next_look_ns:
             self._watch_media(now_ns)
 
@@ -336,7 +337,7 @@ class SipLeg:
         heard = self._read(now_ns)
         if self._state is not _State.TALKING or self._media is None:
             return  # What came between our 200 and the ACK must not become lasting delay.
-        if heard is not None and self._too_much() and self._backlog.skips(heard):
+        if self._backlog.surplus and heard is not None and self._too_much() and self._backlog.skips(heard):
             heard = self._read(now_ns)
         frame = _SILENCE if heard is None else heard
         if self._inband is not None:
@@ -351,7 +352,7 @@ class SipLeg:
 
     def _too_much(self) -> bool:
         """What was too much half a second ago may be gone: a key or a gap empties the jitter buffer."""
-        return self._backlog.surplus > 0 and self._port.waiting >= KEPT_FRAMES
+        return self._port.waiting >= KEPT_FRAMES
 
     def _start_talking(self) -> None:
         if self._state is _State.ANSWERED and self._confirmed and self._port.live:
