@@ -21,7 +21,7 @@ from telbridge.logs import MOST_KINDS, Gate, LogLevel, Repeats
 from telbridge.serving.admin import Admin
 from telbridge.serving.admin_settings import AdminSection
 from telbridge.serving.log_level import PATH, log_level_page
-from tests.e2e.bridge import free_port
+from tests.ports import free_port
 
 S = 1_000_000_000
 LONG_S = 30.0

@@ -15,7 +15,7 @@ from telbridge.serving.ingress_limits import Throttle
 from telbridge.serving.ingress_moving import written_again
 from telbridge.serving.ingress_port import listening
 from telbridge.serving.ingress_room import SETTLE_NS, UNKNOWN, Load, Room
-from tests.legs.stream_bed import free_port
+from tests.ports import free_port
 
 
 class Workers:

@@ -20,9 +20,10 @@ from telbridge.legs.streams.carrier import Arrival, Asked, DialEnded, DialGoesOn
 from telbridge.legs.streams.transfer import OtherWebhook, PhoneNumber, SipAddress, Wish
 from telbridge.legs.streams.vonage_webhook import Vonage
 from tests.legs.carrier_bed import carrier_bed, url_of
-from tests.legs.stream_bed import free_port, until
+from tests.legs.stream_bed import until
 from tests.legs.test_carrier_transfer import dialling, following
 from tests.legs.test_stream_transfer import DESK, a_server, back, line_of
+from tests.ports import free_port
 
 VONAGE = Vonage(["k"], PCM_16K)
 AFTER = "https://v.example/vonage/after/t"

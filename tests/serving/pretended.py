@@ -14,7 +14,7 @@ from telbridge.config import Settings
 from telbridge.serving import planning
 from telbridge.serving.births import Nursery
 from telbridge.serving.supervisor import Supervisor
-from tests.e2e.bridge import free_port
+from tests.ports import free_port
 
 PRETENDED = {
     "pretended_cap": """
