@@ -33,8 +33,6 @@ from telbridge.serving.vital import HAS_PULSE, LAST_PULSE, PULSE, RETIRED
 log = structlog.get_logger()
 
 BEAT_S: Final = 1.0
-PER_SOURCE_PER_S: Final = 100.0
-"""New calls and OPTIONS of one address, twice as many at once: a trunk stays below, a loop does not."""
 
 
 class Access:
@@ -82,7 +80,7 @@ class Dispatching:
                 max_calls=start["max_calls"],
                 server=start["server"],
                 public_address=start["public_address"],
-                admits=Throttle(PER_SOURCE_PER_S).admits,
+                admits=Throttle(start["requests_per_second"]).admits,
                 **({"tls_port": tls.port} if tls else {}),
             )
         )

@@ -16,7 +16,17 @@ _KEPT: Final = {
     "admin": None,
     "records": None,
     "local_agent": None,
-    "sip": ("host", "port", "transports", "tls", "public_address", "allow", "trust_private", "max_calls"),
+    "sip": (
+        "host",
+        "port",
+        "transports",
+        "tls",
+        "public_address",
+        "allow",
+        "trust_private",
+        "max_calls",
+        "requests_per_second",
+    ),
 }
 """What supervisor, dispatcher and agent live by, who stay."""
 

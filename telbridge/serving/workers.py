@@ -305,6 +305,7 @@ class Workers:
             trust_private=sip.trust_private,
             allow=[str(network) for network in sip.allow],
             max_calls=self._max_calls,
+            requests_per_second=sip.requests_per_second,
             server=sip.user_agent,
             inner_port=self._inner_port,
             log={**self._settings.log.model_dump(), "level": self.log_level},

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import structlog
 
+from telbridge.dispatch import shell
 from telbridge.dispatch.core import Dispatcher, Terms
 from telbridge.dispatch.fleet import Worker
 from telbridge.dispatch.hops import Hop
@@ -164,6 +165,20 @@ async def test_strangers_get_no_answer_and_no_connection() -> None:
     bed.close()
 
 
+async def test_one_connection_more_than_there_is_room_for_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shell, "MAX_CONNECTIONS", 1)
+    bed = await Bed().open()
+    answers, first, port = await tcp(bed)
+    first.write(bed.phone("tcp", port).request("OPTIONS"))
+    assert (await asyncio.wait_for(answers.readline(), 10)).startswith(b"SIP/2.0 200")
+    reader, second, _ = await tcp(bed)
+    assert await asyncio.wait_for(reader.read(), 10) == b""
+    assert bed.shell.cut_off == 1
+    for writer in (first, second):
+        writer.close()
+    bed.close()
+
+
 # ---------------------------------------------------------------- the process
 
 
@@ -180,6 +195,7 @@ class Process:
             "trust_private": True,
             "allow": [],
             "max_calls": 4,
+            "requests_per_second": 100.0,
             "server": "us",
             "inner_port": 0,
             "log": {"level": "error", "format": "json", "repeats": 50},

@@ -100,6 +100,14 @@ class SipSettings(BaseModel):
             "installed pjsua2 can in one process",
         ),
     ] = None
+    requests_per_second: Annotated[
+        float,
+        Field(
+            ge=1,
+            description="calls and OPTIONS that the dispatcher takes of one address, twice as many at once; "
+            "more get 503: a trunk stays below, a loop does not",
+        ),
+    ] = 100.0
     dispatcher: Annotated[
         bool,
         Field(
