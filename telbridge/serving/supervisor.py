@@ -288,8 +288,6 @@ class Supervisor:
             raise ChildFailed(f"{', '.join(fixed)} cannot change while calls go on: restart for that")
         if made.local and not self._local:
             raise ChildFailed("the embedded agent, which dialplans want now, does not run: restart for that")
-        if before["ari"]["url"] or made.all_settings["ari"]["url"]:
-            raise ChildFailed("[ari]: Asterisk tells one worker alone of its calls: restart instead")
         return made
 
     def _kept_for_workers(self) -> Kept:

@@ -145,7 +145,8 @@ async def test_a_call_that_is_drained_hears_all_of_the_apology_and_leaves_its_re
     session.emit(AgentAudio(ReplyId(1), b"\x01\x02" * 8000 * 20, 0))  # amid a long answer
     playing = asyncio.create_task(leg.play())
     await asyncio.sleep(0.1)
-    await worker._drain(asyncio.Event(), asyncio.Event())
+    (stop := asyncio.Event()).set()
+    await worker._drain(stop, asyncio.Event())
     playing.cancel()
     assert worker._words.apology in leg.heard
     (line,) = records.read_text().splitlines()

@@ -40,7 +40,6 @@ async def test_the_new_take_over_and_the_old_stay_until_their_last_call(folder: 
     [
         ({"log": {"level": "error"}}, "this worker does not like its settings"),
         ({"sip": {"dispatcher": True, "port": 5070}}, r"sip\.port cannot change while calls go on: restart"),
-        ({"ari": {"url": "http://127.0.0.1:8088"}}, r"\[ari\]: .*: restart instead"),
     ],
 )
 async def test_what_is_wrong_with_the_new_leaves_the_old_as_they_were(
