@@ -128,8 +128,9 @@ class Metrics:
         self._zero(the.ONE_WAY, (ingress, trunk, "up"), (ingress, trunk, "down"))
         for metric in (the.RTP_PACKETS, the.RTP_LOST):
             self._zero(metric, (ingress, "received"), (ingress, "sent"))
-        for metric in (the.RTP_LATE, the.RTP_REORDERED):
+        for metric in (the.RTP_LATE, the.RTP_REORDERED, the.RECORDING_LOST):
             self._zero(metric, (ingress,))
+        self._zero(the.RECORDINGS, *((ingress, result) for result in ("whole", "gaps", "cut")))
 
     def _zero(self, metric: Metric, *children: tuple[str, ...]) -> None:
         for labels in children:
