@@ -21,6 +21,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, NoReturn
@@ -224,7 +225,8 @@ def _leave(life: Callable[[], int]) -> NoReturn:
 
 def _call_ourselves(name: str) -> None:
     """For `ps` and `top`. The kernel keeps 15 characters."""
-    Path("/proc/self/comm").write_text(f"tb-{name.replace(' ', '-')}")
+    with suppress(OSError):  # A sandbox may forbid it.
+        Path("/proc/self/comm").write_text(f"tb-{name.replace(' ', '-')}")
 
 
 if __name__ == "__main__":
