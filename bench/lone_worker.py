@@ -12,8 +12,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import uvloop
 
@@ -28,12 +27,11 @@ from telbridge.serving.messages import WorkerStart
 class Nothing:
     """Takes whatever it is told, and tells nothing."""
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        return _nothing
-
-    @property
-    def loop_lag(self) -> Nothing:
+    def __getattr__(self, name: str) -> Nothing:
         return self
+
+    def __call__(self, *_: object, **__: object) -> None:
+        return None
 
     def call(self, *_: object) -> Nothing:
         """The observer of a call."""

@@ -24,7 +24,8 @@ from bench.options import Options
 from bench.phone import undisturbed
 from bench.processes import CpuClock, child, echo_agent
 from bench.sides import SipCrowd
-from tests.e2e.bridge import environment, free_port
+from tests.e2e.bridge import environment
+from tests.ports import free_port
 
 CALLS: Final = 40
 SECONDS: Final = 8.0

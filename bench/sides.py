@@ -18,8 +18,8 @@ from bench.usage import named
 from telbridge.caller import CallHandle
 from tests.e2e.bridge import Bridge
 
-CALL_EVERY_S: Final = 0.025
-"""40 calls a second; what set-up takes at a given rate is the matter of `bench.call_setup`."""
+CALL_EVERY_S: Final = 0.05
+"""20 calls a second; what set-up takes at a given rate is the matter of `bench.call_setup`."""
 ANSWER_S: Final = 10.0
 
 

@@ -18,6 +18,7 @@ from bench import trend
 from bench.batches import Receiver, Sender
 from bench.crowd import FRAME_NS, Counts, gaps_ms, gathered
 from bench.knee import Knee, Seen, Verdict, between, find, judge, step_at
+from bench.lone_worker import TAKEN_OUT, Nothing
 from bench.options import Options
 from bench.stream_lines import frame, unframed
 from telbridge.sockets.frames import FrameReader
@@ -195,3 +196,11 @@ def test_packets_are_sent_and_read_in_batches_and_told_apart_by_where_they_come_
         assert set(batch.ports.tolist()) == {theirs.getsockname()[1]}
         assert before_ns - 10**9 < batch.at_ns.min() <= time.monotonic_ns()
         assert receiver.receive() is None
+
+
+def test_a_bare_worker_still_finds_what_it_takes_out_and_all_that_it_asks_for_instead() -> None:
+    for owner, name, _ in TAKEN_OUT:
+        assert hasattr(owner, name), name
+    observer = Nothing().call("facts", "dialplan")
+    assert observer.ended("summary") is None
+    assert observer.worst.told() is None
