@@ -14,6 +14,10 @@ MASKED_TAIL_S: Final = 1.0
 NOT_HERE: Final = 'calls are not recorded here: write recording = "after_consent", or [recording] calls'
 
 
+RESULTS: Final = ("whole", "gaps", "cut")
+"""What became of a recording: all of it is there, some is missing, it ends early."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recording:
     """What a call's record says of it."""
@@ -27,7 +31,8 @@ class Recording:
     """Why it ends early."""
 
     @property
-    def result(self) -> Literal["whole", "gaps", "cut"]:
+    def result(self) -> str:
+        """One of `RESULTS`."""
         if self.trouble:
             return "cut"
         return "gaps" if self.lost_ms else "whole"

@@ -15,6 +15,7 @@ from telbridge.call.events import CallFacts, Ending, LegQuality
 from telbridge.call.observer import Nobody
 from telbridge.call.quality import mos_received, mos_sent
 from telbridge.call.summary import CallSummary
+from telbridge.call.taping import RESULTS
 from telbridge.call.turns import Turn
 from telbridge.dialplan.actions import ACTIONS
 from telbridge.dialplan.counting import Bounds
@@ -130,7 +131,7 @@ class Metrics:
             self._zero(metric, (ingress, "received"), (ingress, "sent"))
         for metric in (the.RTP_LATE, the.RTP_REORDERED, the.RECORDING_LOST):
             self._zero(metric, (ingress,))
-        self._zero(the.RECORDINGS, *((ingress, result) for result in ("whole", "gaps", "cut")))
+        self._zero(the.RECORDINGS, *((ingress, result) for result in RESULTS))
 
     def _zero(self, metric: Metric, *children: tuple[str, ...]) -> None:
         for labels in children:
