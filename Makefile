@@ -36,7 +36,7 @@ lint: $(VENV)/.dev ## ruff and the import rule
 types: $(VENV)/.dev ## mypy --strict
 	$(BIN)/mypy
 
-unit: $(VENV)/.dev ## the tests alone, three groups of them beside each other
+unit: $(VENV)/.dev ## the tests alone, those with real calls in two lanes
 	TELBRIDGE_REQUIRE_BUILT=$(TELBRIDGE_REQUIRE_BUILT) scripts/run-tests.sh $(BIN)/pytest
 
 interop: $(INTEROP)/.run ## against programs of other people's making: Asterisk, Chromium, pipecat (as root; 12 minutes, 5 more the first time)

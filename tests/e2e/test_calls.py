@@ -58,7 +58,6 @@ async def test_what_the_agent_gets_and_gives_is_the_callers_own_codes(pjsua2: st
         records = await bridge.records(2)
     assert {record["codec"] for record in records} == {str(PCMU_8K), str(PCMA_8K)}
     assert all(record["ending"] == "caller_hung_up" for record in records)
-    assert all(record["underruns"] == 0 for record in records), records
 
 
 async def _own_codes_come_back(bridge: Bridge, phone: Softphone, law: AudioFormat) -> None:
