@@ -14,11 +14,11 @@ dir=$(mkdir -p "$1" && realpath "$1")
 namespace=telbridge-try-$$
 postgres=$(printf '%s\n' /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
-export BUILDAH_ISOLATION=chroot STORAGE_DRIVER=vfs
+export BUILDAH_ISOLATION=chroot
 telbridge='' asterisk=''
 
 say() { echo "try: $*" >&2; }
-inside() { ip netns exec "$namespace" "$@"; }
+inside() { nsenter --net="/run/netns/$namespace" "$@"; } # `ip netns exec` would hide the images' mounts
 image() { buildah --root "$dir/images" --runroot "$dir/run" "$@"; }
 finish() { # everything in the namespace is ours
   for signal in TERM KILL; do
@@ -84,7 +84,7 @@ as_postgres initdb -D "$dir/postgres" -U telbridge -A trust -E UTF8 >/dev/null
 as_postgres pg_ctl -D "$dir/postgres" -w -l "$dir/postgres/log" -o "-c listen_addresses= -k $dir/socket" start >/dev/null
 as_postgres createdb -h "$dir/socket" -U telbridge telbridge
 
-VOLUMES="--volume $PWD/docker/telbridge:/etc/telbridge:ro --volume $dir/state:/var/lib/telbridge --volume $dir/socket:/run/postgresql"
+VOLUMES="--volume $PWD/docker/telbridge:/etc/telbridge:ro --volume $dir/state:/var/lib/telbridge --volume $dir/socket:/postgres"
 start telbridge telbridge tini -- telbridge serve --config telbridge.toml
 VOLUMES=""
 start asterisk telbridge-asterisk asterisk -f -n -vvv
