@@ -136,7 +136,7 @@ class Worker:
                 ticket_key=self._ticket_key,
                 number=self._number,
                 siblings=self._siblings,
-                by_sip=lambda: endpoint.live_calls,
+                by_sip=lambda: max(0, len(self._tasks) - ingress.live_calls),
             )
             endpoint.start()
             pulse = Pulse(

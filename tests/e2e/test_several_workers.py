@@ -123,10 +123,20 @@ async def _streams(bridge: Bridge, carrier: StreamPhone) -> None:
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as http:
         url = read_twiml(await post(http, OURS, bridge.twilio_voice, form)).url
         signed = {"X-Twilio-Signature": sign(OURS.token, url)}
-        async with http.ws_connect(url, headers=signed):
+        async with http.ws_connect(url, headers=signed) as stream:
+            await stream.send_json(start_of(form["CallSid"]))  # Or a place would be kept for it.
+            await bridge.until_logged("call_arrived", count=before + 9)
             for _ in range(8):
                 with pytest.raises(aiohttp.WSServerHandshakeError, match="403"):
                     await http.ws_connect(url, headers=signed)
+    await bridge.until_logged("call_ended", count=before + 9)
+
+
+def start_of(call: str) -> dict[str, Any]:
+    """Twilio's message."""
+    audio = {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1}
+    start = {"streamSid": "MZ1", "accountSid": OURS.sid, "callSid": call, "mediaFormat": audio}
+    return {"event": "start", "sequenceNumber": "1", "start": start, "streamSid": "MZ1"}
 
 
 async def _kills(bridge: Bridge, phone: Softphone, carrier: StreamPhone) -> None:
