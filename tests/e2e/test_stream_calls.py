@@ -235,7 +235,7 @@ async def test_a_caller_whom_nobody_takes_comes_back_to_the_same_agent(
         assert line is not None
         again = await asyncio.wait_for(line.stream(2), 30)
         assert again is not None
-        await _until_heard(again, ANSWER_HZ, 450)
+        await _until_heard(again, ANSWER_HZ, 550)
         await again.dtmf("0")
         (record,) = await bridge.records(1)
         await asyncio.wait_for(line.wait_over(), 30)
