@@ -154,7 +154,7 @@ class SpeechMeter:
 
     def _quiet_end_ns(self, pcm: bytes) -> int:
         """How much at the end of a voiced piece is none: up to its last step of 5 ms that is voiced."""
-        step = self._frame // STEPS
+        step = self._frame // STEPS & ~1  # Whole samples: at 44.1 kHz 5 ms are none.
         quiet, end = 0, len(pcm)
         while end > step and rms_of(pcm[end - step : end]) < self._soft:
             quiet, end = quiet + 1, end - step
