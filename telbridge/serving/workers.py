@@ -77,7 +77,8 @@ class Workers:
         self._up: dict[int, dict[str, Any]] = {}
         """What the dispatcher is told of each worker that is ready, by its number."""
         self._draining = False
-        self.log_level: LogLevel = settings.log.level
+        self._asked_level: LogLevel | None = None
+        """By an operator, while we run; it holds for all that is started from then on."""
 
     @property
     def ready(self) -> Mapping[str, Any]:
@@ -97,6 +98,10 @@ class Workers:
     def have_http(self) -> bool:
         """Whether a worker listens on the public HTTP port."""
         return any("http" in worker.ready for worker in self._workers.values())
+
+    @property
+    def log_level(self) -> LogLevel:
+        return self._asked_level or self._settings.log.level
 
     @property
     def up(self) -> int:
@@ -170,7 +175,8 @@ class Workers:
             self._dispatcher.nursery = nursery
         for number, worker in old.items():
             self._retire(number, worker)
-        self.change_log_level(made.all_settings["log"]["level"])
+        for number in fresh:
+            self._tell_level(number)  # It may have been changed since they were started.
 
     @property
     def retiring(self) -> int:
@@ -199,7 +205,7 @@ class Workers:
 
     def change_log_level(self, level: LogLevel) -> None:
         """Of all of them, and of those that are started from now on."""
-        self.log_level = level
+        self._asked_level = level
         for worker in (*self._workers.values(), *self._retiring.values()):
             worker.tell(_line(log_level=level))
         self._tell(do="log_level", level=level)
@@ -212,10 +218,16 @@ class Workers:
 
     # ------------------------------------------------------------ inside
 
+    @property
+    def _log(self) -> dict[str, str]:
+        """What of [log] is not as the settings say."""
+        return {} if self._asked_level is None else {"level": self._asked_level}
+
     def _tell_level(self, number: int) -> None:
-        """One that is born in an upgrade hears of it at the end of that."""
-        if (worker := self._workers.get(number)) is not None:
-            worker.tell(_line(log_level=self.log_level))
+        """If it is another than the settings say. One that is born in an upgrade hears of it at the end."""
+        worker = self._workers.get(number)
+        if worker is not None and self._asked_level is not None:
+            worker.tell(_line(log_level=self._asked_level))
 
     def _made(self, made: Plan, nursery: Nursery) -> dict[int, Child]:
         """Under the lowest numbers that nobody has: calls bear them in their routes."""
@@ -287,7 +299,7 @@ class Workers:
             last_good=str(kept.last_good),
             ticket_key=kept.ticket_key,
             siblings=str(kept.siblings),
-            settings={**settings, "sip": part, "log": {**settings.get("log", {}), "level": self.log_level}},
+            settings={**settings, "sip": part, "log": {**settings.get("log", {}), **self._log}},
             agent_port=await self._agent_port(),
             number=number,
             dispatcher_port=inner_port,
@@ -308,7 +320,7 @@ class Workers:
             requests_per_second=sip.requests_per_second,
             server=sip.user_agent,
             inner_port=self._inner_port,
-            log={**self._settings.log.model_dump(), "level": self.log_level},
+            log={**self._settings.log.model_dump(), **self._log},
         )
 
     def _on_dispatcher(self, ready: Mapping[str, Any]) -> None:
@@ -318,7 +330,8 @@ class Workers:
             self._tell(do="up", number=number, **worker)
             if worker["retiring"]:
                 self._tell(do="retire", number=number)
-        self._tell(do="log_level", level=self.log_level)
+        if self._asked_level is not None:
+            self._tell(do="log_level", level=self._asked_level)
         if self._draining:
             self._tell(do="drain")
 

@@ -223,6 +223,7 @@ async def test_when_the_agent_process_dies_the_call_goes_on_with_the_next_one(
             await bridge.until_logged("session_back", count=times)
             await bridge.until_logged("child_restarted", child="agent", count=times)
         await until(lambda: contains(heard(call), words) > 0.9)
+        await until(lambda: not loud_ms(heard(call)[-8000:]))
         before = len(heard(call))
         await call.play(bytes(16000) + noise(0.5))
         await until(lambda: loud_ms(heard(call)[before:]) >= 440)
