@@ -177,7 +177,11 @@ async def test_the_log_of_a_call_holds_no_number_no_word_and_no_key(any_pjsua2: 
     ):
         call = await phone.call(bridge.uri.replace("agent@", "15557654321@"))
         await call.wait_answered(30)
+        (arrived,) = await bridge.until_logged("call_arrived")
         await call.dtmf("5")
+        async with asyncio.timeout(30):
+            while not (await bridge.kept(arrived["call_id"]))["dtmf_count"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
         await call.hang_up()
         (record,) = await bridge.records(1)
         assert (record["caller"], record["called"], record["dtmf_count"]) == ("15551234567", "15557654321", 1)

@@ -403,6 +403,13 @@ def test_a_key_whose_end_was_lost_counts_with_the_next() -> None:
     assert watch.overdue(LOST_END_NS + 10) == []
 
 
+def test_a_key_that_is_down_when_the_call_ends_counts_once() -> None:
+    watch = KeyWatch()
+    assert press(watch, "7", 20, 0, 5) == []
+    assert watch.ended() == [Dtmf("7", "rfc4733", 20, 5)]
+    assert watch.ended() == []
+
+
 def test_info_keys_count_at_once_and_unknown_lengths_are_zero() -> None:
     watch = KeyWatch()
     assert watch.seen("a", 2**32 - 1, IS_END, 1, from_info=True) == [Dtmf("A", "info", 0, 1)]

@@ -50,7 +50,12 @@ class KeyWatch:
 
     def overdue(self, now_ns: int) -> list[Dtmf]:
         """The key whose end was lost, if there is one."""
-        if self.down is None or now_ns - self._seen_at_ns < LOST_END_NS:
+        return self.ended() if now_ns - self._seen_at_ns >= LOST_END_NS else []
+
+    def ended(self) -> list[Dtmf]:
+        """Nothing more comes: a key that is down counts. Who presses one and hangs up may be read so, for
+        signalling and audio come by two sockets."""
+        if self.down is None:
             return []
         key, self.down = self.down, None
         return [key]

@@ -400,6 +400,8 @@ class SipLeg:
         self._keys_out.stop()
         if self._impatient is not None:
             self._impatient.cancel()
+        for key in self._keys.ended():
+            self._emit(key)
         ending, detail = self._ending or (Ending.LEG_FAILED, "")
         self._emit(LegEnded(ending, self._clock(), detail))
 
