@@ -13,7 +13,9 @@ cd "$(dirname "$0")/.."
 dir=$(mkdir -p "$1" && realpath "$1")
 namespace=telbridge-try-$$
 postgres=$(printf '%s\n' /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
-mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
+mirror=${DEBIAN_MIRROR:-$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.{sources,list} 2>/dev/null |
+  grep -oE '^(deb|URIs:) .*' | grep -oE '(https?|file):[^ ]+' | head -n 1 || true)}
+[ -n "$mirror" ] || { echo "no Debian mirror in this machine's apt sources: give one as DEBIAN_MIRROR=" >&2; exit 1; }
 export BUILDAH_ISOLATION=chroot
 telbridge='' asterisk=''
 
