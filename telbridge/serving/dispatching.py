@@ -28,11 +28,13 @@ from telbridge.legs.sip.tcp_filter import TcpFilter
 from telbridge.legs.sip.tls import Tls
 from telbridge.ops import logging
 from telbridge.serving.ingress_limits import Throttle
-from telbridge.serving.vital import HAS_PULSE, LAST_PULSE, PULSE, RETIRED
+from telbridge.serving.vital import HAS_PULSE, LAST_PULSE, OBEYED, PULSE
 
 log = structlog.get_logger()
 
 BEAT_S: Final = 1.0
+_WAITED_FOR: Final = frozenset({"up", "retire"})
+"""Orders of which the supervisor wants to know when they hold."""
 
 
 class Access:
@@ -84,6 +86,8 @@ class Dispatching:
                 **({"tls_port": tls.port} if tls else {}),
             )
         )
+        for order in start["orders"]:
+            self._obey(order)  # Before anybody can call: one that was started again refuses nobody.
         place = Place(start["host"], start["port"], frozenset(start["transports"]), tls)
         self._shell = Shell(self._dispatcher, place, inner, self._access.permits, log)
         try:
@@ -136,10 +140,13 @@ class Dispatching:
             partial(asyncio.StreamReaderProtocol, reader), sys.stdin
         )
         while line := await reader.readline():
-            self._told(json.loads(line))
+            order = json.loads(line)
+            self._obey(order)
+            if order["do"] in _WAITED_FOR:
+                print(json.dumps({"event": OBEYED, "order": order}), flush=True)
         self._stop.set()
 
-    def _told(self, order: Mapping[str, Any]) -> None:
+    def _obey(self, order: Mapping[str, Any]) -> None:
         dispatcher, number = self._dispatcher, order.get("number", 0)
         match order["do"]:
             case "up":
@@ -147,7 +154,6 @@ class Dispatching:
                 dispatcher.worker_says(number, order["calls"], order["streams"])
             case "retire":
                 dispatcher.worker_retires(number)
-                print(json.dumps({"event": RETIRED, "number": number}), flush=True)
             case "gone":
                 self._shell.send(dispatcher.worker_gone(number, time.monotonic_ns()))
             case "calls":

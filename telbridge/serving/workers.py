@@ -6,7 +6,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -18,11 +19,11 @@ import structlog
 from telbridge.config import ConfigErrors, Settings
 from telbridge.logs import LogLevel
 from telbridge.serving.births import BirthFailed, Nursery
-from telbridge.serving.children import Child, ChildFailed
+from telbridge.serving.children import READY_S, Child, ChildFailed
 from telbridge.serving.nursery import Job
 from telbridge.serving.planning import Plan, plan
 from telbridge.serving.shares import shares
-from telbridge.serving.vital import RETIRED
+from telbridge.serving.vital import OBEYED
 
 log = structlog.get_logger()
 
@@ -76,6 +77,8 @@ class Workers:
         self._dispatcher_ready = asyncio.Event()
         self._up: dict[int, dict[str, Any]] = {}
         """What the dispatcher is told of each worker that is ready, by its number."""
+        self._taken: defaultdict[int, asyncio.Event] = defaultdict(asyncio.Event)
+        """By number; set while the dispatcher gives it calls."""
         self._draining = False
         self._asked_level: LogLevel | None = None
         """By an operator, while we run; it holds for all that is started from then on."""
@@ -106,7 +109,10 @@ class Workers:
     @property
     def up(self) -> int:
         """Workers that take calls."""
-        return sum(worker.is_ready for worker in self._workers.values())
+        return sum(
+            worker.is_ready and (self._dispatcher is None or self._taken[number].is_set())
+            for number, worker in self._workers.items()
+        )
 
     @property
     def restarts(self) -> Mapping[str, int]:
@@ -152,6 +158,7 @@ class Workers:
             if (wanted := self._settings.sip.max_calls or 0) > calls * len(parts):
                 log.warning("sip_max_calls_clamped", wanted=wanted, max_calls=calls * len(parts))
         await _started([*([self._dispatcher] if self._dispatcher else []), *self._workers.values()])
+        await self._all_taken(self._workers)
 
     def why_irreplaceable(self) -> str:
         """Why the workers cannot be replaced while calls go on; "" if they can be."""
@@ -165,6 +172,7 @@ class Workers:
         fresh = self._made(made, nursery)
         try:
             await _started(list(fresh.values()))
+            await self._all_taken(fresh)
         except ChildFailed:
             for number, worker in fresh.items():  # One that was ready may have a call already.
                 self._retire(number, worker)
@@ -253,6 +261,7 @@ class Workers:
         await self._retired[number].wait()  # Or the dispatcher may still give it calls.
         await worker.retire()
         del self._retiring[number], self._retired[number]
+        self._taken.pop(number, None)
         self._restarts_of_the_gone += worker.restarts
         log.info("worker_retired", number=number)
         if worker.nursery is not self._nursery and worker.nursery.is_empty:
@@ -270,6 +279,17 @@ class Workers:
             on_death=partial(self._on_death, number),
         )
 
+    async def _all_taken(self, numbers: Iterable[int]) -> None:
+        """Until the dispatcher gives all of these workers calls. Raises ChildFailed."""
+        if self._dispatcher is None:
+            return
+        try:
+            async with asyncio.timeout(READY_S):
+                for number in numbers:
+                    await self._taken[number].wait()
+        except TimeoutError:
+            raise ChildFailed(f"the dispatcher gave the workers no calls within {READY_S:g} s") from None
+
     def _make_dispatcher(self) -> Child:
         return Child(
             self._nursery,
@@ -277,6 +297,7 @@ class Workers:
             first_line=self._dispatcher_line,
             on_message=self._on_dispatchers_message,
             on_ready=self._on_dispatcher,
+            on_death=self._on_dispatchers_death,
         )
 
     async def _cap(self) -> int | None:
@@ -320,24 +341,40 @@ class Workers:
             requests_per_second=sip.requests_per_second,
             server=sip.user_agent,
             inner_port=self._inner_port,
+            orders=list(self._orders()),
             log={**self._settings.log.model_dump(), **self._log},
         )
 
     def _on_dispatcher(self, ready: Mapping[str, Any]) -> None:
         self._inner_port = int(ready["inner_port"])
         self._dispatcher_ready.set()
-        for number, worker in self._up.items():
-            self._tell(do="up", number=number, **worker)
-            if worker["retiring"]:
-                self._tell(do="retire", number=number)
+        for order in self._orders():  # Anew: much may have happened since its first line.
+            self._tell(**order)
         if self._asked_level is not None:
             self._tell(do="log_level", level=self._asked_level)
+
+    def _on_dispatchers_death(self, pid: int) -> None:
+        for taken in self._taken.values():
+            taken.clear()
+
+    def _orders(self) -> Iterator[dict[str, Any]]:
+        """What a dispatcher must know to have calls dealt with as before."""
+        for number, worker in self._up.items():
+            yield {"do": "up", "number": number, **worker}
+            if worker["retiring"]:
+                yield {"do": "retire", "number": number}
         if self._draining:
-            self._tell(do="drain")
+            yield {"do": "drain"}
 
     def _on_dispatchers_message(self, message: Mapping[str, Any]) -> None:
-        if message["event"] == RETIRED and (retired := self._retired.get(message["number"])) is not None:
-            retired.set()
+        order = message["order"] if message["event"] == OBEYED else {}
+        match order:
+            case {"do": "retire", "number": number} if number in self._retired:
+                self._retired[number].set()
+            case {"do": "up", "number": number, "port": port}:
+                # Of this worker, not of one that died in the meantime.
+                if self._up.get(number, {}).get("port") == port:
+                    self._taken[number].set()
 
     def _on_ready(self, number: int, ready: Mapping[str, Any]) -> None:
         self._up[number] = {
@@ -352,6 +389,7 @@ class Workers:
 
     def _on_death(self, number: int, pid: int) -> None:
         self._tell_death(number, pid)
+        self._taken[number].clear()
         if self._up.pop(number, None) is not None:
             self._tell(do="gone", number=number)
         if (retired := self._retired.get(number)) is not None:

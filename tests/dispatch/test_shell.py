@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -182,10 +182,15 @@ async def test_one_connection_more_than_there_is_room_for_is_closed(monkeypatch:
 # ---------------------------------------------------------------- the process
 
 
+def up(number: int, port: int) -> dict[str, Any]:
+    """The supervisor's order to take a worker."""
+    return {"do": "up", "number": number, "port": port, "max_calls": 4, "calls": 0, "streams": 0}
+
+
 class Process:
     """The dispatcher's, by itself."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, orders: Sequence[Mapping[str, Any]] = ()) -> None:
         self.start: dict[str, Any] = {
             "host": HOST,
             "port": port,
@@ -198,6 +203,7 @@ class Process:
             "requests_per_second": 100.0,
             "server": "us",
             "inner_port": 0,
+            "orders": orders,
             "log": {"level": "error", "format": "json", "repeats": 50},
         }
 
@@ -217,9 +223,30 @@ class Process:
         self.process.stdin.close()
         await asyncio.wait_for(self.process.wait(), 30)
 
+    async def heard(self, event: str) -> dict[str, Any]:
+        """The next that it says of this kind."""
+        assert self.process.stdout is not None
+        while True:
+            said: dict[str, Any] = json.loads(await asyncio.wait_for(self.process.stdout.readline(), 30))
+            if said["event"] == event:
+                return said
+
     def tell(self, order: dict[str, Any]) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(order).encode() + b"\n")
+
+
+async def test_who_is_started_with_its_orders_refuses_nobody() -> None:
+    worker, phone_box = await Box.open(), await Box.open()
+    port = free_port()
+    phone = Phone(Net(), source=Hop("udp", HOST, phone_box.port, HOST), via_host=HOST)
+    orders = [up(1, 9), {"do": "retire", "number": 1}, up(2, worker.port)]
+    async with Process(port, orders) as dispatcher:
+        assert dispatcher.said["event"] == "ready"
+        phone_box.send(phone.request("INVITE", 1), port)
+        assert (await worker.next()).startswith(b"INVITE ")
+    worker.transport.close()
+    phone_box.transport.close()
 
 
 async def test_the_process_serves_until_its_supervisor_is_gone() -> None:
@@ -227,13 +254,13 @@ async def test_the_process_serves_until_its_supervisor_is_gone() -> None:
     port = free_port()
     phone = Phone(Net(), source=Hop("udp", HOST, phone_box.port, HOST), via_host=HOST)
     async with Process(port) as dispatcher:
-        dispatcher.tell(
-            {"do": "up", "number": 1, "port": worker.port, "max_calls": 4, "calls": 0, "streams": 0}
-        )
-        answered = b""
-        while not answered.startswith(b"SIP/2.0 200"):  # 503 until it has heard of its worker
-            phone_box.send(phone.request("OPTIONS"), port)
-            answered = await phone_box.next()
+        phone_box.send(phone.request("OPTIONS"), port)
+        assert (await phone_box.next()).startswith(b"SIP/2.0 503")
+        order = up(1, worker.port)
+        dispatcher.tell(order)
+        assert await dispatcher.heard("obeyed") == {"event": "obeyed", "order": order}
+        phone_box.send(phone.request("OPTIONS"), port)
+        assert (await phone_box.next()).startswith(b"SIP/2.0 200")
         phone_box.send(phone.request("INVITE", 2), port)
         got = await worker.next()
         assert header(got, "Telbridge-Peer") == [f"{HOST}:{phone_box.port}"]

@@ -23,7 +23,7 @@ def main():
 """,
     # It hears what it is told, and tells a file of it.
     "pretended_dispatcher": """
-import json, sys
+import json, os, sys, time
 def main():
     sys.stdin.readline()
     print(json.dumps({"event": "ready", "sip": "here", "inner_port": 1}), flush=True)
@@ -31,8 +31,9 @@ def main():
         with open("dispatcher.log", "a") as log:
             log.write(line)
         order = json.loads(line)
-        if order["do"] == "retire":
-            print(json.dumps({"event": "retired", "number": order["number"]}), flush=True)
+        while order["do"] == "up" and os.path.exists("dispatcher_is_slow"):
+            time.sleep(0.02)
+        print(json.dumps({"event": "obeyed", "order": order}), flush=True)
 """,
     # One call each; it ends when a file says so.
     "pretended_worker": """
@@ -77,26 +78,43 @@ def plan_to_be(folder: Path, settings: Settings, *, local: bool = False, version
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Supervisor]:
+async def starting(settings: Settings) -> AsyncIterator[tuple[Supervisor, asyncio.Event]]:
+    """With what is set once it says that it serves."""
     ready = asyncio.Event()
     made = Supervisor(settings, lambda _: ready.set(), Nursery())
     serving = asyncio.create_task(made.run())
-    await asyncio.wait_for(ready.wait(), 30)
     try:
-        yield made
+        yield made, ready
     finally:
         made.stop()
         await asyncio.wait_for(serving, 60)
 
 
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Supervisor]:
+    async with starting(settings) as (made, ready):
+        await asyncio.wait_for(ready.wait(), 30)
+        yield made
+
+
 def told(folder: Path) -> list[tuple[str, int]]:
     """What the dispatcher has heard."""
-    lines = (folder / "dispatcher.log").read_text("utf-8").splitlines()
+    log = folder / "dispatcher.log"
+    lines = log.read_text("utf-8").splitlines() if log.exists() else []
     return [(order["do"], order["number"]) for order in map(json.loads, lines)]
 
 
 def let_calls_end(folder: Path) -> None:
     (folder / "calls_are_over").touch()
+
+
+def hold_up_dispatcher(folder: Path) -> None:
+    """It hears of a worker, and does not take it yet."""
+    (folder / "dispatcher_is_slow").touch()
+
+
+def let_dispatcher_go_on(folder: Path) -> None:
+    (folder / "dispatcher_is_slow").unlink()
 
 
 async def until(there: Callable[[], bool]) -> None:

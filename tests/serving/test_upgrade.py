@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import Mapping
@@ -15,7 +16,17 @@ from telbridge.config import Settings
 from telbridge.serving import planning
 from telbridge.serving.children import ChildFailed
 from telbridge.serving.upgrade import cannot_change
-from tests.serving.pretended import let_calls_end, plan_to_be, running, settings_of, told, until
+from tests.serving.pretended import (
+    hold_up_dispatcher,
+    let_calls_end,
+    let_dispatcher_go_on,
+    plan_to_be,
+    running,
+    settings_of,
+    starting,
+    told,
+    until,
+)
 
 
 async def test_the_new_take_over_and_the_old_stay_until_their_last_call(folder: Path) -> None:
@@ -57,6 +68,27 @@ async def test_what_is_wrong_with_the_new_leaves_the_old_as_they_were(
         await until(lambda: serving._workers.retiring == 0)
         plan_to_be(folder, settings)
         assert (await serving.upgrade())["workers"] == 1, "a second try is possible"
+
+
+async def test_a_worker_counts_once_the_dispatcher_gives_it_calls(folder: Path) -> None:
+    settings = settings_of(folder)
+    plan_to_be(folder, settings)
+    hold_up_dispatcher(folder)
+    async with starting(settings) as (serving, ready):
+        await until(lambda: told(folder) == [("up", 1)])
+        assert serving._not_ready() == ["no worker is ready"] and not ready.is_set()
+        let_dispatcher_go_on(folder)
+        await asyncio.wait_for(ready.wait(), 30)
+        assert serving._not_ready() == []
+
+        hold_up_dispatcher(folder)
+        upgrade = asyncio.create_task(serving.upgrade())
+        await until(lambda: told(folder) == [("up", 1), ("up", 2)])
+        assert serving._workers.retiring == 0, "the old one takes the calls"
+        let_dispatcher_go_on(folder)
+        await upgrade
+        assert serving._workers.retiring == 1
+        let_calls_end(folder)
 
 
 async def test_mistakes_in_files_and_code_that_does_not_load_are_told(folder: Path) -> None:
