@@ -24,6 +24,8 @@ RTCP_INTERVAL_NS: Final = 5_000_000_000
 _SO_TIMESTAMPNS: Final = 35
 """socket(7) on Linux; Python has no name for it."""
 _TIMESPEC: Final = struct.Struct("@ll")
+MAX_WAITING: Final = 256
+"""Datagrams that are still read from a socket that is closed."""
 _MAX_AGE_NS: Final = 1_000_000_000
 """A kernel time stamp older than this means that the wall clock was set, not that we slept."""
 
@@ -37,6 +39,7 @@ class MediaSocket:
     def __init__(self, host: str, on_rtp: OnDatagram, on_rtcp: OnDatagram) -> None:
         self._loop = asyncio.get_running_loop()
         self._rtp, self._rtcp = _bind_pair(host)
+        self._on_rtp = on_rtp
         self.port: int = self._rtp.getsockname()[1]
         if sys.platform == "linux":
             self._rtp.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
@@ -52,7 +55,10 @@ class MediaSocket:
         self._write(self._rtcp, data, address)
 
     def close(self) -> None:
-        """Safe twice."""
+        """What had come before is heard: a BYE may overtake it if we were late. Safe twice."""
+        for _ in range(MAX_WAITING):
+            if not self._read(self._rtp, self._on_rtp):
+                break
         for one in (self._rtp, self._rtcp):
             if one.fileno() >= 0:
                 self._loop.remove_reader(one.fileno())
@@ -65,13 +71,15 @@ class MediaSocket:
             self.unsent += 1
 
     @staticmethod
-    def _read(one: socket.socket, deliver: OnDatagram) -> None:
+    def _read(one: socket.socket, deliver: OnDatagram) -> bool:
+        """One datagram; False if there is none."""
         try:
             data, ancillary, _, source = one.recvmsg(MAX_DATAGRAM, 64)
         except OSError:
-            return
+            return False
         now_ns = time.monotonic_ns()
         deliver(data, now_ns - _age_ns(ancillary), source)
+        return True
 
 
 def _age_ns(ancillary: list[tuple[int, int, bytes]]) -> int:

@@ -42,6 +42,12 @@ def loud_ms(samples: Samples) -> float:
     return float(loud[-1] - loud[0] + 1) * 1000 / RATE_HZ if loud.size else 0.0
 
 
+def quiet_at_end_ms(samples: Samples) -> float:
+    """After the last loud sample."""
+    loud = np.flatnonzero(np.abs(samples.astype(np.int32)) > LOUD)
+    return float(samples.size - (loud[-1] + 1 if loud.size else 0)) * 1000 / RATE_HZ
+
+
 def longest_quiet_ms(samples: Samples) -> float:
     """The longest silence between loud samples."""
     loud = np.flatnonzero(np.abs(samples.astype(np.int32)) > LOUD)

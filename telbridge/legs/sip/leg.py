@@ -41,6 +41,9 @@ HANG_UP_PATIENCE_S: Final = 2.0
 KEPT_BACK_NS: Final = 5_000_000
 """pjmedia keeps the newest 5 ms back, to conceal a loss from there on: each frame begins with those of the
 one before (PJMEDIA_WSOLA_DELAY_MSEC)."""
+PARTING_S: Final = 0.2
+"""Between the last words and the BYE: a phone that gets a BYE throws its jitter buffer away, and the last
+syllable with it."""
 _SILENCE: Final = memoryview(bytes(FRAME_BYTES))
 
 
@@ -94,6 +97,7 @@ class SipLeg:
         self._early_events: list[LegEvent] = []
         self._ending: tuple[Ending, str] | None = None
         self._impatient: asyncio.TimerHandle | None = None
+        self._parting: asyncio.TimerHandle | None = None
         self._quality = QualityBook()
         self._keys = KeyWatch()
         self._backlog = Backlog()
@@ -141,7 +145,11 @@ class SipLeg:
                 self._enter_ending()
 
     def hang_up(self) -> None:
-        self.end(Ending.AGENT_HUNG_UP)
+        """What has left is heard first."""
+        if self._state is not _State.TALKING or self._held:
+            self.end(Ending.AGENT_HUNG_UP)
+        elif self._parting is None:
+            self._parting = self._loop.call_later(PARTING_S, self.end, Ending.AGENT_HUNG_UP)
 
     def transfer(self, target: str, *, timeout_s: float) -> None:
         if self._state is _State.TALKING:
@@ -398,8 +406,9 @@ class SipLeg:
         self._state = _State.OVER
         self._transferring.stop()
         self._keys_out.stop()
-        if self._impatient is not None:
-            self._impatient.cancel()
+        for timer in (self._impatient, self._parting):
+            if timer is not None:
+                timer.cancel()
         for key in self._keys.ended():
             self._emit(key)
         ending, detail = self._ending or (Ending.LEG_FAILED, "")
