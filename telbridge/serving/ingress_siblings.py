@@ -182,9 +182,10 @@ class Siblings:
             self._log.exception("sibling_bug", do=message["do"])
 
 
-def present(folder: Path) -> list[str]:
-    """The workers that live, for somebody who is none."""
-    return [path.name.removesuffix(_SUFFIX) for path in sorted(folder.glob(f"*{_SUFFIX}")) if _listens(path)]
+def present(folder: Path) -> dict[str, int]:
+    """The workers that live, for somebody who is none: their numbers, by name."""
+    names = (path.name.removesuffix(_SUFFIX) for path in sorted(folder.glob(f"*{_SUFFIX}")) if _listens(path))
+    return {name: int(name.partition(".")[0]) for name in names}
 
 
 def _listens(path: Path) -> bool:

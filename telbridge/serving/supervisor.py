@@ -147,7 +147,11 @@ class Supervisor:
                 await nursery.aclose()
             raise
         self._agent.nursery = nursery
-        now = {"version": made.version, "workers": self._workers.up, "retiring": self._workers.retiring}
+        now = {
+            "version": made.version,
+            "workers": len(self._workers.taking),
+            "retiring": self._workers.retiring,
+        }
         log.info("upgraded", **now)
         return now
 
@@ -203,12 +207,13 @@ class Supervisor:
 
     def _status(self) -> str:
         """As `systemctl status` shows it."""
-        return f"telbridge {__version__}: {self._workers.up} workers, SIP at {self._workers.ready['sip']}"
+        workers, sip = len(self._workers.taking), self._workers.ready["sip"]
+        return f"telbridge {__version__}: {workers} workers, SIP at {sip}"
 
     async def _feed_watchdog(self) -> None:
         """As long as a worker takes calls (one that hangs is killed long before), or the last ones end."""
         while self._manager.watchdog_s is not None:
-            if self._workers.up or self._stop.is_set():
+            if self._workers.taking or self._stop.is_set():
                 self._manager.alive()
             await asyncio.sleep(self._manager.watchdog_s / 3)
 
@@ -220,7 +225,10 @@ class Supervisor:
     def _line(self) -> str | None:
         """The worker that takes the ticket of a call from the browser; None: there is none."""
         assert self._last_good is not None
-        return next(iter(present(self._last_good)), None) if self._workers.have_http else None
+        if not self._workers.have_http:
+            return None
+        taking = self._workers.taking
+        return next((name for name, number in present(self._last_good).items() if number in taking), None)
 
     def _not_ready(self) -> list[str]:
         if self._stop.is_set():
@@ -248,7 +256,7 @@ class Supervisor:
 
     def _own_figures(self) -> Iterator[Own]:
         """What the workers cannot tell of themselves."""
-        yield catalogue.WORKERS, (), float(self._workers.up)
+        yield catalogue.WORKERS, (), float(len(self._workers.taking))
         yield catalogue.DRAINING, (), float(self._stop.is_set())
         yield catalogue.BUILD, (__version__,), 1.0
         for process, restarts in (*self._workers.restarts.items(), ("agent", self._agent.restarts)):

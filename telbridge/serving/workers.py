@@ -107,12 +107,13 @@ class Workers:
         return self._asked_level or self._settings.log.level
 
     @property
-    def up(self) -> int:
-        """Workers that take calls."""
-        return sum(
-            worker.is_ready and (self._dispatcher is None or self._taken[number].is_set())
+    def taking(self) -> list[int]:
+        """Workers that take calls, by their numbers."""
+        return [
+            number
             for number, worker in self._workers.items()
-        )
+            if worker.is_ready and (self._dispatcher is None or self._taken[number].is_set())
+        ]
 
     @property
     def restarts(self) -> Mapping[str, int]:
@@ -126,9 +127,9 @@ class Workers:
         """Why new calls should go elsewhere. One of several workers that is being started again is no reason:
         the others take its calls."""
         if self._dispatcher is None:
-            return [] if self.up else ["worker is not ready"]
+            return [] if self.taking else ["worker is not ready"]
         reasons = [] if self._dispatcher.is_ready else ["dispatcher is not ready"]
-        return reasons if self.up else [*reasons, "no worker is ready"]
+        return reasons if self.taking else [*reasons, "no worker is ready"]
 
     async def start(self) -> None:
         """All of them, until they are ready. Raises ChildFailed."""

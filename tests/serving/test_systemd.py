@@ -68,7 +68,7 @@ async def test_the_watchdog_is_fed_only_while_a_worker_takes_calls(
     async with running(settings_of(folder)) as serving:
         assert "READY" in await next_of(manager)
         assert await next_of(manager) == {"WATCHDOG": "1"}
-        monkeypatch.setattr(type(serving._workers), "up", 0)
+        monkeypatch.setattr(type(serving._workers), "taking", [])
         drain(manager)
         await asyncio.sleep(0.3)
         with pytest.raises(BlockingIOError):
