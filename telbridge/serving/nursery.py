@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from telbridge import logs
+from telbridge.serving.outlet import Outlet
 
 MAX_MESSAGE: Final = 128 * 1024
 ORPHANS_S: Final = 20.0
@@ -198,7 +199,7 @@ def _live(job: Job) -> int:
     os.environ.update(job.environ)
     sys.argv = [job.module, *job.arguments]
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
-    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stdout, sys.stderr = Outlet(1), Outlet(2)
     try:
         return sys.modules[job.module].main() or 0
     finally:
@@ -216,10 +217,11 @@ def _leave(life: Callable[[], int]) -> NoReturn:
         traceback.print_exc()
     finally:
         for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except (OSError, ValueError):
-                pass  # Nobody listens any more.
+            if isinstance(stream, Outlet):
+                stream.finish()
+            else:
+                with suppress(OSError, ValueError):  # Nobody listens any more.
+                    stream.flush()
         os._exit(status)
 
 

@@ -46,6 +46,10 @@ def main():
         for _ in range(4):
             structlog.get_logger().warning("same_again")
         return 0
+    elif what == "talk":
+        for number in range(int(rest[0])):
+            print(json.dumps({"number": number, "text": "x" * 1000}), flush=True)
+        open(rest[1], "w").close()
     elif what == "deaf":
         print("deaf", flush=True)
         while True:
@@ -113,6 +117,20 @@ async def test_modules_are_loaded_once_for_all(nursery: Nursery, module: str) ->
 @pytest.mark.parametrize(("what", "status"), [(["exit", "3"], 3), (["raise"], 1)])
 async def test_an_end_is_told(nursery: Nursery, module: str, what: list[str], status: int) -> None:
     assert await end_of(await nursery.birth(Job("a", module, what))) == status
+
+
+async def test_a_child_never_waits_for_who_reads_what_it_says(
+    nursery: Nursery, module: str, tmp_path: Path
+) -> None:
+    all_said = tmp_path / "all_said"
+    child = await nursery.birth(Job("a", module, ["talk", "2000", str(all_said)]))
+    async with asyncio.timeout(30):
+        while not all_said.exists():  # noqa: ASYNC110 - files tell nobody
+            await asyncio.sleep(0.02)
+    numbers = [json.loads(await line_of(child))["number"] for _ in range(2000)]
+    assert numbers == list(range(2000))
+    child.send_signal(signal.SIGKILL)
+    await end_of(child)
 
 
 async def test_a_child_that_ends_tells_which_log_lines_it_left_out(nursery: Nursery, module: str) -> None:
