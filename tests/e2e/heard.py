@@ -7,12 +7,17 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from telbridge.caller.handle import CallHandle
+from telbridge.caller.streams.call import StreamCall
 from telbridge.caller.timeline import by_timestamp
 from tests.e2e.bridge import PATIENCE_S
 
 RATE_HZ = 8_000
+TRIES = 8
+SETTLED = RATE_HZ
+"""Octets, half a second: what was said has come back by then."""
 LOUD = 300
 """Of 32767: above the fade's tail and G.711's noise, below any speech or tone of the tests."""
 
@@ -34,6 +39,15 @@ async def until(condition: Callable[[], bool]) -> None:
 async def until_heard(call: CallHandle, hz: int, ms: int = 50) -> None:
     """Wait until so much of that tone has come."""
     await until(lambda: tones_hz(heard(call)).count(hz) * 50 >= ms)
+
+
+async def say_until(call: CallHandle | StreamCall, words: bytes, condition: Callable[[], bool]) -> None:
+    """Say it, and say it again where a machine that stood still has torn it."""
+    for _ in range(TRIES):
+        await call.play(words + bytes(SETTLED))
+        if condition():
+            return
+    pytest.fail(f"not so after the words were said {TRIES} times")
 
 
 def loud_ms(samples: Samples) -> float:

@@ -25,7 +25,7 @@ from telbridge.caller.streams.twiml import Dial
 from telbridge.caller.streams.webhook import Account, Refusal
 from telbridge.serving.apology import apology_path
 from tests.e2e.bridge import Bridge, serving
-from tests.e2e.heard import Samples, contains, tones_hz, until
+from tests.e2e.heard import Samples, contains, say_until, tones_hz, until
 from tests.e2e.test_providers import ANSWER_HZ, CONVERSATION, GOODBYE_HZ, GREETING_HZ, noise, talking_to
 from tests.ports import free_port
 
@@ -62,8 +62,8 @@ async def test_an_echoing_agent_is_heard(kind: str, any_pjsua2: str, tmp_path: P
     async with serving(any_pjsua2, tmp_path, ECHO) as bridge, phone() as one:
         call = await one.call(address(bridge, kind))
         await bridge.until_logged("answered")
-        await call.play(bytes(1600) + noise(0.5) + bytes(8000))
-        await until(lambda: contains(heard(call), np.frombuffer(noise(0.5), "<i2")) > 0.98)
+        words = np.frombuffer(noise(0.5), "<i2")
+        await say_until(call, bytes(1600) + noise(0.5), lambda: contains(heard(call), words) > 0.98)
         await call.hang_up()
         (record,) = await bridge.records(1)
     assert (record["ingress"], record["ending"], record["codec"]) == (kind, "caller_hung_up", "pcmu/8000")
