@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, assert_never
 
 from telbridge.call.director import Director
+from telbridge.call.journal import Note
 from telbridge.call.observer import Observer
 from telbridge.call.ports import (
     Leg,
@@ -84,16 +85,13 @@ class Actor(Protocol):
     def record(self, what: orders.Recorded) -> str | None:
         """Why it cannot be, or None."""
 
-    def transferring(self) -> None:
-        """A transfer began or failed."""
+    def transferring(self, *, on: bool) -> None:
+        """The caller is on the way to somebody else, or not any more."""
 
     def hang_up(self, order: orders.HangUp) -> None: ...
 
     def tool_answered(self, tool_call_id: str) -> None:
         """Its result is on its way to the agent."""
-
-    def note(self, kind: str, **facts: str) -> None:
-        """For the record: no words, no keys."""
 
 
 @dataclass(slots=True)
@@ -115,17 +113,20 @@ class Stage:
         leg: Leg,
         outside: Outside,
         *,
+        note: Note,
+        marks: Marks,
         clock: Callable[[], int],
         observer: Observer,
         log: Any,
     ) -> None:
+        """`note`: for the record; no words, no keys. `marks`: the record's."""
         self._actor, self._leg, self._outside, self._log = actor, leg, outside, log
-        self._clock, self._observer = clock, observer
+        self._note, self._clock, self._observer = note, clock, observer
         self._tasks: set[asyncio.Task[None]] = set()
         self._transfer: orders.Transfer | None = None
         self._keys: int | None = None
         self.director: Director | None = None
-        self.marks: Final = Marks()
+        self.marks: Final = marks
 
     # ------------------------------------------------------------ orders
 
@@ -140,7 +141,7 @@ class Stage:
 
     def _perform(self, order: Order) -> None:
         if kind := _NOTED.get(type(order)):
-            self._actor.note(kind)
+            self._note(kind)
         match order:
             case orders.Say() | orders.Play():
                 self._say(order)
@@ -252,14 +253,10 @@ class Stage:
             return
         music = None if order.music is None else self._loop_of(order.music)
         self._transfer = order
-        self._actor.transferring()
+        self._actor.transferring(on=True)
         self._actor.music(music)
         self._leg.transfer(order.target, timeout_s=order.timeout_s)
         self._happened("transfer_requested", target=order.target)
-
-    @property
-    def transferring(self) -> bool:
-        return self._transfer is not None
 
     def transfer_rings(self) -> None:
         if self._transfer is not None:
@@ -270,7 +267,7 @@ class Stage:
         order, self._transfer = self._transfer, None
         if order is None:
             return
-        self._actor.transferring()
+        self._actor.transferring(on=False)
         if status == 200:
             self._happened("transfer_answered", target=order.target)
             self._done(order.id)
@@ -332,7 +329,7 @@ class Stage:
     # ------------------------------------------------------------ to the director
 
     def _happened(self, event: str, **facts: str) -> None:
-        self._actor.note(event, **facts)
+        self._note(event, **facts)
         if self.director is not None:
             self.director.happened(event, **facts)
 
@@ -341,7 +338,7 @@ class Stage:
             self.director.done(order, answer)
 
     def _failed(self, order: int, error: str) -> None:
-        self._actor.note("failed", error=error[:200])
+        self._note("failed", error=error[:200])
         if self.director is not None:
             self.director.failed(order, error)
 
