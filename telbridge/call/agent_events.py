@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from telbridge.call.director import Director
@@ -49,14 +48,13 @@ class AgentEvents:
         record: Record,
         *,
         tell: Note,
-        clock: Callable[[], int],
         log: Any,
     ) -> None:
         """`tell`: events by their name in a dialplan."""
         self._way, self._downlink, self._turns, self._director = way, downlink, turns, director
         self._moments, self._owed, self._goodbye = moments, owed, goodbye
         self._of_session, self._record = of_session, record
-        self._tell, self._clock, self._log = tell, clock, log
+        self._tell, self._log = tell, log
         self._transcripts: dict[ReplyId, str] = {}
 
     def take(self, seat: Seat, event: AgentNews) -> None:
@@ -121,5 +119,5 @@ class AgentEvents:
     def _on_tool_call(self, event: ToolCall) -> None:
         if event.name not in self._director.plan.dialplan.tools:
             self._record.fault("unknown_tool", event.name)
-        self._turns.tool_called(event.tool_call_id, event.name, self._clock())
+        self._record.tool_called(event.tool_call_id, event.name)
         self._director.tool_called(event.tool_call_id, event.name, event.arguments)

@@ -78,13 +78,13 @@ class Call:
         log: Any,
     ) -> None:
         self._leg, self._agents, self._clock, self._log = leg, agents, clock, log
-        script, observer, started_ns = plan.script, plan.observer, clock()
+        script, observer, started_ns, tell = plan.script, plan.observer, clock(), self._tell
         loop = asyncio.get_running_loop()
         meter = SpeechMeter(leg.format)
         turns = TurnBook(started_ns, meter, script.agent, observer.turn_over)
         moments = Moments()
         taping = Taping(plan.tape, asks_first=plan.asks_first, started_ns=started_ns, later=loop.call_later)
-        downlink = Downlink(leg, turns, taping, tell=self._tell, said=self._on_said, clock=clock)
+        downlink = Downlink(leg, turns, taping, tell=tell, said=self._on_said, clock=clock)
         timeout_s = plan.reply_timeout_s
         silent = partial(moments.break_off, Ending.AGENT_LOST, f"no answer for {timeout_s:g} s")
         hung_up = partial(moments.break_off, Ending.AGENT_HUNG_UP, "by its tool")
@@ -94,89 +94,50 @@ class Call:
         record = Record(
             leg, script, way, downlink, turns, meter, recovery, started_ns=started_ns, clock=clock, log=log
         )
-        self._greeter = Greeter(downlink.utterances, outside, is_default=plan.greeting_is_default)
-        self._seating = Seating(
+        greeter = Greeter(downlink.utterances, outside, is_default=plan.greeting_is_default)
+        seating = Seating(
             leg,
             agents,
+            script.plan,
             way,
             turns,
-            downlink.utterances,
+            downlink,
             moments,
             record,
             clock=clock,
             observer=observer,
             log=log,
         )
-        self._means = Means(
+        means = Means(
             leg,
             way,
             downlink,
             taping,
-            turns,
             moments,
-            self._greeter,
-            self._seating,
+            greeter,
+            seating,
             owed,
             goodbye,
             recovery,
             said=self._on_said,
-            agent=script.plan.default_agent,
             clock=clock,
         )
-        self._stage = stage = Stage(
-            self._means,
-            leg,
-            outside,
-            note=record.note,
-            marks=record.marks,
-            clock=clock,
-            observer=observer,
-            log=log,
-        )
-        self._director = stage.director = director = Director(script, stage.perform, clock=clock)
+        stage = Stage(means, leg, outside, record, clock=clock, observer=observer, log=log)
+        stage.director = director = Director(script, stage.perform, clock=clock)
         of_session = SessionEvents(
-            way,
-            downlink,
-            turns,
-            moments,
-            self._greeter,
-            owed,
-            recovery,
-            record,
-            tell=self._tell,
-            observer=observer,
-            log=log,
+            way, downlink, turns, moments, greeter, owed, recovery, record, tell=tell, log=log
         )
         way.on_news = AgentEvents(
-            way,
-            downlink,
-            turns,
-            director,
-            moments,
-            owed,
-            goodbye,
-            of_session,
-            record,
-            tell=self._tell,
-            clock=clock,
-            log=log,
+            way, downlink, turns, director, moments, owed, goodbye, of_session, record, tell=tell, log=log
         ).take
         self._leg_events = LegEvents(
-            way,
-            downlink,
-            taping,
-            stage,
-            director,
-            moments,
-            owed,
-            record,
-            stop_speech=self._means.stop_speech,
-            tell=self._tell,
-            observer=observer,
+            way, taping, stage, means, director, moments, owed, record, tell=tell, observer=observer
         )
         self._farewell = Farewell(leg, way, downlink, stage, moments, plan.apology, clock=clock, log=log)
         self._way, self._downlink, self._taping, self._moments = way, downlink, taping, moments
         self._owed, self._goodbye, self._recovery, self._record = owed, goodbye, recovery, record
+        self._greeter, self._seating, self._means = greeter, seating, means
+        self._stage, self._director = stage, director
 
     # ------------------------------------------------------------ for those who watch it
 

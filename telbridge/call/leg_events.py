@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import assert_never
 
 from telbridge.call.director import Director
-from telbridge.call.downlink import Downlink
 from telbridge.call.events import (
     Dtmf,
     DtmfFailed,
@@ -24,6 +22,7 @@ from telbridge.call.events import (
     TransferRinging,
 )
 from telbridge.call.journal import Note
+from telbridge.call.means import Means
 from telbridge.call.moments import Moments, comes
 from telbridge.call.observer import Observer
 from telbridge.call.owed import Owed
@@ -39,23 +38,21 @@ class LegEvents:
     def __init__(
         self,
         way: Way,
-        downlink: Downlink,
         taping: Taping,
         stage: Stage,
+        means: Means,
         director: Director,
         moments: Moments,
         owed: Owed,
         record: Record,
         *,
-        stop_speech: Callable[[], None],
         tell: Note,
         observer: Observer,
     ) -> None:
         """`tell`: events by their name in a dialplan."""
-        self._way, self._downlink, self._taping = way, downlink, taping
-        self._stage, self._director, self._moments = stage, director, moments
-        self._owed, self._record = owed, record
-        self._stop_speech, self._tell, self._observer = stop_speech, tell, observer
+        self._way, self._taping, self._stage, self._means = way, taping, stage, means
+        self._director, self._moments, self._owed, self._record = director, moments, owed, record
+        self._tell, self._observer = tell, observer
 
     def take(self, event: LegEvent) -> None:
         match event:
@@ -98,8 +95,8 @@ class LegEvents:
             case TransferAnswered():
                 self._stage.transfer_over()
             case TransferFailed():
-                if event.was_away and self._downlink.playout.unfinished:
-                    self._stop_speech()
+                if event.was_away:
+                    self._means.drop_stale()
                 self._stage.transfer_over(event.status or 501, event.detail)
             case DtmfSent():
                 self._stage.keys_sent()

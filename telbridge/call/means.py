@@ -14,7 +14,6 @@ from telbridge.call.ports import Leg, Session
 from telbridge.call.recovery import Recovery
 from telbridge.call.seating import Seating
 from telbridge.call.taping import Taping
-from telbridge.call.turns import TurnBook
 from telbridge.call.utterances import GREETING
 from telbridge.call.way import Way
 from telbridge.dialplan.orders import HangUp, Recorded, SwitchAgent
@@ -29,7 +28,6 @@ class Means:
         way: Way,
         downlink: Downlink,
         taping: Taping,
-        turns: TurnBook,
         moments: Moments,
         greeter: Greeter,
         seating: Seating,
@@ -38,15 +36,13 @@ class Means:
         recovery: Recovery,
         *,
         said: Callable[[int], None],
-        agent: str,
         clock: Callable[[], int],
     ) -> None:
-        """`said`: words are over before the agent heard of them. `agent`: the one of a switch that names
-        none."""
+        """`said`: words are over before the agent heard of them."""
         self._leg, self._way, self._downlink, self._taping = leg, way, downlink, taping
-        self._turns, self._moments, self._greeter, self._seating = turns, moments, greeter, seating
+        self._moments, self._greeter, self._seating = moments, greeter, seating
         self._owed, self._goodbye, self._recovery = owed, goodbye, recovery
-        self._said, self._agent, self._clock = said, agent, clock
+        self._said, self._clock = said, clock
         self._caller_muted = self._discreet = self._transferring = False
         self.last_words = ""
         """What is said before we hang up, by the dialplan's wish."""
@@ -86,11 +82,13 @@ class Means:
             self._way.seat.session.interrupt()
         self._way.flush(self._clock(), cut_by="local")
 
+    def drop_stale(self) -> None:
+        """The caller was away and is back: what waited for them meanwhile is not said any more."""
+        if self._downlink.playout.unfinished:
+            self.stop_speech()
+
     def expect_reply(self) -> None:
         self._owed.expect()
-
-    def tool_answered(self, tool_call_id: str) -> None:
-        self._turns.tool_answered(tool_call_id, self._clock())
 
     # ------------------------------------------------------------ who hears whom
 
@@ -128,7 +126,7 @@ class Means:
     # ------------------------------------------------------------ who is there
 
     async def switch(self, order: SwitchAgent) -> str | None:
-        return await self._seating.switch(order, order.wanted.agent or self._agent)
+        return await self._seating.switch(order)
 
     def hang_up(self, order: HangUp) -> None:
         if order.after_agent:

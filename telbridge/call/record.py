@@ -13,8 +13,7 @@ from telbridge.call.events import Ending, LegQuality, SessionEnd
 from telbridge.call.journal import Journal
 from telbridge.call.ports import Leg
 from telbridge.call.recovery import Recovery
-from telbridge.call.stage import Marks
-from telbridge.call.summary import CallerVoice, CallSummary, SessionSetup
+from telbridge.call.summary import CallerVoice, CallSummary, Marks, SessionSetup
 from telbridge.call.turns import TurnBook
 from telbridge.call.way import Way
 
@@ -66,6 +65,13 @@ class Record:
         setup = SessionSetup(agent, (asked_ns - self._started_ns) / 1e6)
         self._setups.append(setup)
         return setup
+
+    def tool_called(self, tool_call_id: str, name: str) -> None:
+        self._turns.tool_called(tool_call_id, name, self._clock())
+
+    def tool_answered(self, tool_call_id: str) -> None:
+        """Its result is on its way to the agent."""
+        self._turns.tool_answered(tool_call_id, self._clock())
 
     def look_at_line(self) -> LegQuality | None:
         """RTP statistics so far; what was lost since the last look is noted."""

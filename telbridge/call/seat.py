@@ -50,6 +50,10 @@ class Seat:
         self._observer.session_ready(self.agent, connect_ms, configure_ms)
         self.ready.set()
 
+    def lost(self) -> None:
+        """Its connection broke; the session is getting it back."""
+        self._observer.session_lost(self.agent)
+
     def note_connected(self) -> None:
         """It may have come so far and no further."""
         if self.setup.connect_ms is None and (connected_ns := self.session.connected_ns) is not None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
+from telbridge.call.downlink import Downlink
 from telbridge.call.events import Ending, SessionEnd
 from telbridge.call.moments import Moments, comes, first
 from telbridge.call.observer import Observer
@@ -13,9 +14,9 @@ from telbridge.call.ports import Agents, Leg, Session, SessionImpossible
 from telbridge.call.record import Record
 from telbridge.call.seat import Seat
 from telbridge.call.turns import TurnBook
-from telbridge.call.utterances import Utterances
 from telbridge.call.way import Way
 from telbridge.dialplan.orders import SwitchAgent
+from telbridge.dialplan.plan import Plan
 
 SWITCH_S: Final = 15.0
 REPLIES_APART: Final = 1_000_000
@@ -29,9 +30,10 @@ class Seating:
         self,
         leg: Leg,
         agents: Agents,
+        plan: Plan,
         way: Way,
         turns: TurnBook,
-        utterances: Utterances,
+        downlink: Downlink,
         moments: Moments,
         record: Record,
         *,
@@ -39,15 +41,15 @@ class Seating:
         observer: Observer,
         log: Any,
     ) -> None:
-        self._leg, self._agents, self._way = leg, agents, way
-        self._turns, self._utterances, self._moments, self._record = turns, utterances, moments, record
+        self._leg, self._agents, self._plan, self._way = leg, agents, plan, way
+        self._turns, self._downlink, self._moments, self._record = turns, downlink, moments, record
         self._clock, self._observer, self._log = clock, observer, log
 
     def seat(self, session: Session) -> None:
         """The call's first agent."""
         self._way.seat = self._take(session, self._turns.agent)
 
-    async def switch(self, order: SwitchAgent, agent: str) -> str | None:
+    async def switch(self, order: SwitchAgent) -> str | None:
         """The new agent is connected beside the old one and takes its seat when it is ready; why not."""
         way, over = self._way, self._moments.over
         old = way.seat
@@ -61,6 +63,7 @@ class Seating:
             )
         except SessionImpossible as why:
             return str(why)
+        agent = order.wanted.agent or self._plan.default_agent
         seat = self._take(session, agent)
         arrived = asyncio.ensure_future(seat.ready.wait())
         await first(seat.task, arrived, over, timeout_s=SWITCH_S)
@@ -73,7 +76,7 @@ class Seating:
         if old.reply is not None:
             way.complete(old.reply)
         way.seat, self._turns.agent = seat, agent
-        self._utterances.lost()
+        self._downlink.utterances.lost()
         await old.leave()
         return None
 

@@ -24,7 +24,6 @@ from telbridge.call.events import (
 from telbridge.call.greeter import Greeter
 from telbridge.call.journal import Note
 from telbridge.call.moments import Moments, comes
-from telbridge.call.observer import Observer
 from telbridge.call.owed import Owed
 from telbridge.call.record import Record
 from telbridge.call.recovery import Recovery
@@ -53,13 +52,12 @@ class SessionEvents:
         record: Record,
         *,
         tell: Note,
-        observer: Observer,
         log: Any,
     ) -> None:
         """`tell`: events by their name in a dialplan."""
         self._way, self._downlink, self._turns, self._moments = way, downlink, turns, moments
         self._greeter, self._owed, self._recovery, self._record = greeter, owed, recovery, record
-        self._tell, self._observer, self._log = tell, observer, log
+        self._tell, self._log = tell, log
 
     def take(self, seat: Seat, event: SessionNews) -> None:
         match event:
@@ -88,7 +86,7 @@ class SessionEvents:
         in_reply = seat.reply is not None or self._owed.waited_for
         if seat.reply is not None:
             self._way.complete(seat.reply)
-        self._observer.session_lost(seat.agent)
+        seat.lost()
         self._owed.nothing()
         self._way.paused = False  # The next connection reads.
         self._recovery.lost(in_reply=in_reply)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, assert_never
 
 from telbridge.call.director import Director
-from telbridge.call.journal import Note
 from telbridge.call.observer import Observer
 from telbridge.call.ports import (
     Leg,
@@ -21,6 +18,7 @@ from telbridge.call.ports import (
     TextRole,
     UpdateImpossible,
 )
+from telbridge.call.record import Record
 from telbridge.dialplan import orders
 from telbridge.dialplan.orders import Order
 
@@ -90,19 +88,6 @@ class Actor(Protocol):
 
     def hang_up(self, order: orders.HangUp) -> None: ...
 
-    def tool_answered(self, tool_call_id: str) -> None:
-        """Its result is on its way to the agent."""
-
-
-@dataclass(slots=True)
-class Marks:
-    """What a dialplan left for the record."""
-
-    tags: list[str] = field(default_factory=list)
-    counts: dict[str, float] = field(default_factory=dict)
-    """Of each metric, with its labels: `name{label=value}`."""
-    failures: Counter[str] = field(default_factory=Counter)
-
 
 class Stage:
     """`perform` takes one order; its end is told to the director."""
@@ -112,21 +97,19 @@ class Stage:
         actor: Actor,
         leg: Leg,
         outside: Outside,
+        record: Record,
         *,
-        note: Note,
-        marks: Marks,
         clock: Callable[[], int],
         observer: Observer,
         log: Any,
     ) -> None:
-        """`note`: for the record; no words, no keys. `marks`: the record's."""
         self._actor, self._leg, self._outside, self._log = actor, leg, outside, log
-        self._note, self._clock, self._observer = note, clock, observer
+        self._record, self._clock, self._observer = record, clock, observer
         self._tasks: set[asyncio.Task[None]] = set()
         self._transfer: orders.Transfer | None = None
         self._keys: int | None = None
         self.director: Director | None = None
-        self.marks: Final = marks
+        self.marks: Final = record.marks
 
     # ------------------------------------------------------------ orders
 
@@ -141,7 +124,7 @@ class Stage:
 
     def _perform(self, order: Order) -> None:
         if kind := _NOTED.get(type(order)):
-            self._note(kind)
+            self._record.note(kind)
         match order:
             case orders.Say() | orders.Play():
                 self._say(order)
@@ -213,7 +196,7 @@ class Stage:
                 session.update(order.wanted.neutral, order.wanted.vendor)
             case orders.ToolResult():
                 session.tool_result(order.tool_call_id, order.output, failed=order.failed)
-                self._actor.tool_answered(order.tool_call_id)
+                self._record.tool_answered(order.tool_call_id)
             case _:
                 assert_never(order)
 
@@ -329,7 +312,7 @@ class Stage:
     # ------------------------------------------------------------ to the director
 
     def _happened(self, event: str, **facts: str) -> None:
-        self._note(event, **facts)
+        self._record.note(event, **facts)
         if self.director is not None:
             self.director.happened(event, **facts)
 
@@ -338,7 +321,7 @@ class Stage:
             self.director.done(order, answer)
 
     def _failed(self, order: int, error: str) -> None:
-        self._note("failed", error=error[:200])
+        self._record.note("failed", error=error[:200])
         if self.director is not None:
             self.director.failed(order, error)
 
