@@ -133,24 +133,25 @@ class Call:
         self._leg_events = LegEvents(
             way, taping, stage, means, director, moments, owed, record, tell=tell, observer=observer
         )
-        self._farewell = Farewell(leg, way, downlink, stage, moments, plan.apology, clock=clock, log=log)
+        self._farewell = Farewell(
+            leg, way, downlink, stage, means, moments, plan.apology, clock=clock, log=log
+        )
         self._way, self._downlink, self._taping, self._moments = way, downlink, taping, moments
         self._owed, self._goodbye, self._recovery, self._record = owed, goodbye, recovery, record
-        self._greeter, self._seating, self._means = greeter, seating, means
-        self._stage, self._director = stage, director
+        self._greeter, self._seating, self._stage, self._director = greeter, seating, stage, director
 
     # ------------------------------------------------------------ for those who watch it
 
     def look_at_line(self) -> LegQuality | None:
-        """`Record.look_at_line`."""
+        """See `Record.look_at_line`."""
         return self._record.look_at_line()
 
     def figures(self) -> dict[str, Any]:
-        """`Record.figures`."""
+        """See `Record.figures`."""
         return self._record.figures()
 
     def so_far(self) -> CallSummary:
-        """`Record.so_far`."""
+        """See `Record.so_far`."""
         return self._record.so_far()
 
     # ------------------------------------------------------------ life
@@ -197,7 +198,7 @@ class Call:
         self._way.talking = False
         self._owed.nothing()
         self._recovery.stop()
-        await self._farewell.part(end, accepted=accepted, last_words=self._means.last_words)
+        await self._farewell.part(end, accepted=accepted)
         return end
 
     async def _open(self) -> None:

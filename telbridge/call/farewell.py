@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from telbridge.call.downlink import Downlink
 from telbridge.call.events import Ending, SessionEnd
+from telbridge.call.means import Means
 from telbridge.call.moments import Moments, first
 from telbridge.call.ports import Leg
 from telbridge.call.stage import Stage
@@ -37,6 +38,7 @@ class Farewell:
         way: Way,
         downlink: Downlink,
         stage: Stage,
+        means: Means,
         moments: Moments,
         apology: bytes,
         *,
@@ -44,11 +46,12 @@ class Farewell:
         log: Any,
     ) -> None:
         """`apology`: in the leg's format; b"" for none."""
-        self._leg, self._way, self._downlink, self._stage = leg, way, downlink, stage
-        self._moments, self._apology, self._clock, self._log = moments, apology, clock, log
+        self._leg, self._way, self._downlink = leg, way, downlink
+        self._stage, self._means, self._moments = stage, means, moments
+        self._apology, self._clock, self._log = apology, clock, log
 
-    async def part(self, end: SessionEnd, *, accepted: bool, last_words: str) -> None:
-        """`accepted`: our 200 is out. `last_words`: those of a dialplan that hung up."""
+    async def part(self, end: SessionEnd, *, accepted: bool) -> None:
+        """`accepted`: our 200 is out."""
         moments = self._moments
         if moments.over.done():
             return
@@ -58,7 +61,7 @@ class Farewell:
         if self._way.answered_ns is None:
             await first(moments.answered, moments.over, timeout_s=HANG_UP_S)
         if end.ending is Ending.DIALPLAN_HUNG_UP:
-            await self._say(last_words)
+            await self._say_last_words()
             await self._hang_up(end)
             return
         await self._played_out(_LAST_WORDS_MS.get(end.ending, LAST_WORDS_MS))
@@ -79,8 +82,9 @@ class Farewell:
         else:
             self._leg.reject(REFUSALS.get(end.detail, 480))
 
-    async def _say(self, last_words: str) -> None:
+    async def _say_last_words(self) -> None:
         """Through the agent where it can, else by ourselves; in place of whatever is being said."""
+        last_words = self._means.last_words
         if not last_words:
             return
         moments = self._moments

@@ -1,7 +1,7 @@
 """The way of a frame through a call: from the leg to the agent in its seat, and back.
 
-It is walked fifty times a second both ways, in plain calls. What decides about a frame is a flag of this one
-object, set by whoever learns of it; so a frame looks nowhere else.
+It is walked fifty times a second both ways, in plain calls. What decides about a frame is a flag here, set by
+whoever learns of it, so that a frame need not ask around.
 """
 
 from __future__ import annotations
