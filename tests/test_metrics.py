@@ -16,8 +16,7 @@ from telbridge.audio.formats import PCMU_8K
 from telbridge.call.events import CallFacts, Ending, LegQuality, ReplyId
 from telbridge.call.playout import PlayoutTotals
 from telbridge.call.quality import mos
-from telbridge.call.stage import Marks
-from telbridge.call.summary import CallerVoice, CallSummary
+from telbridge.call.summary import CallerVoice, CallSummary, Marks
 from telbridge.call.taping import Recording
 from telbridge.call.turns import Interruption, ToolTime, Turn
 from telbridge.dialplan.counting import bounds_of
@@ -191,8 +190,9 @@ def test_counters_of_calls_that_may_come_are_there_before_the_first_of_them() ->
 
 def test_faults_are_of_a_known_set() -> None:
     """Whatever a call complains of begins at 0."""
-    text = (Path(__file__).parent.parent / "telbridge" / "call" / "call.py").read_text("utf-8")
-    assert set(re.findall(r"_fault\(\s*\"(\w+)\"", text)) == set(FAULTS)
+    files = (Path(__file__).parent.parent / "telbridge" / "call").glob("*.py")
+    text = "".join(file.read_text("utf-8") for file in files)
+    assert set(re.findall(r"\.fault\(\s*\"(\w+)\"", text)) == set(FAULTS)
 
 
 def test_every_metric_of_the_catalogue_is_there_after_a_call_in_which_all_happened() -> None:

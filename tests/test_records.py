@@ -12,8 +12,7 @@ from telbridge.audio.formats import PCMA_8K
 from telbridge.call.events import CallFacts, Ending, LegQuality, ReplyId
 from telbridge.call.journal import Happening
 from telbridge.call.playout import PlayoutTotals
-from telbridge.call.stage import Marks
-from telbridge.call.summary import CallSummary
+from telbridge.call.summary import CallSummary, Marks
 from telbridge.call.turns import Interruption, Turn
 from telbridge.ops.records import Privacy, record_of, record_without_a_call
 

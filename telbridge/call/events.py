@@ -244,10 +244,10 @@ ApiNotice = (
     | Unknown
 )
 """What an API tells of itself, not of the conversation."""
-AgentEvent = (
-    SessionReady
-    | AgentAudio
-    | ReplyAudioDone
+SessionNews = SessionReady | SessionLost | SessionBack | ApiNotice
+"""What becomes of the session."""
+AgentNews = (
+    ReplyAudioDone
     | ReplyDone
     | CallerStartedSpeaking
     | CallerStoppedSpeaking
@@ -256,17 +256,10 @@ AgentEvent = (
     | ToolCall
     | ToolCallCancelled
     | AgentInterrupted
-    | SessionUpdated
-    | UpdateRefused
-    | AgentLatency
-    | AgentWarning
-    | SessionExpiring
-    | SessionLost
-    | SessionBack
-    | AgentError
-    | BadMessage
-    | Unknown
+    | SessionNews
 )
+"""All but the audio."""
+AgentEvent = AgentAudio | AgentNews
 
 
 @dataclass(frozen=True, slots=True)

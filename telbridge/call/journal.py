@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 MOST: Final = 1000
 """Events that are kept of one call: a peer in a loop must not fill the memory."""
@@ -46,6 +46,12 @@ class Journal:
             self.dropped += 1
             return
         self.events.append(Happening((at_ns - self._started_ns) / 1e6, kind, facts))
+
+
+class Note(Protocol):
+    """Takes what happened, by its name, with its facts."""
+
+    def __call__(self, event: str, /, **facts: str) -> None: ...
 
 
 class Speech:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
+
+UNANSWERED_TURNS: Final = 3
 
 
 class Owed:
@@ -14,6 +17,7 @@ class Owed:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._held = self._on_hold = False
+        self._unanswered = 0
 
     @property
     def pending(self) -> bool:
@@ -21,8 +25,9 @@ class Owed:
         return self._timer is not None or self._on_hold
 
     @property
-    def running(self) -> bool:
-        return self._timer is not None
+    def waited_for(self) -> bool:
+        """The caller may expect an answer, owed or not."""
+        return self._unanswered > 0 or self.pending
 
     def expect(self) -> None:
         """From now on."""
@@ -31,6 +36,17 @@ class Owed:
             self._on_hold = True
         else:
             self._timer = self._loop.call_later(self._timeout_s, self._overdue)
+
+    def caller_stopped(self) -> None:
+        """A cough may rightly stay unanswered, so one silence proves nothing; several turns in a row do."""
+        self._unanswered += 1
+        if self._timer is None and self._unanswered >= UNANSWERED_TURNS:
+            self.expect()
+
+    def came(self) -> None:
+        """An answer, to all that was said before."""
+        self._unanswered = 0
+        self.nothing()
 
     def nothing(self) -> None:
         """It has come, or will not be waited for."""

@@ -9,6 +9,7 @@ from functools import partial
 from telbridge.audio.formats import AudioFormat
 from telbridge.audio.transcoder import Transcoder
 from telbridge.call.events import AgentEvent, Ending, ReplyId, SessionEnd
+from telbridge.call.observer import Observer
 from telbridge.call.ports import Session
 from telbridge.call.summary import SessionSetup
 
@@ -28,9 +29,11 @@ class Seat:
         agent: str,
         asked_ns: int,
         setup: SessionSetup,
+        observer: Observer,
     ) -> None:
         """`agent`: its API's name; `asked_ns`: now; `setup`: how it comes to be, for the record."""
-        self.agent, self.asked_ns, self.setup = agent, asked_ns, setup
+        self.agent, self.setup = agent, setup
+        self._asked_ns, self._observer = asked_ns, observer
         self.session = session
         self.up = Transcoder(leg_format, session.uplink_format)
         self._down = Transcoder(session.downlink_format, leg_format)
@@ -38,6 +41,23 @@ class Seat:
         """The one whose audio is coming."""
         self.ready = asyncio.Event()
         self.task = asyncio.create_task(session.run(partial(on_event, self)), name="session")
+
+    def arrived(self, at_ns: int) -> None:
+        """The session is configured."""
+        connected_ns = self.session.connected_ns or self._asked_ns
+        connect_ms, configure_ms = (connected_ns - self._asked_ns) / 1e6, (at_ns - connected_ns) / 1e6
+        self.setup.connect_ms, self.setup.configure_ms = connect_ms, configure_ms
+        self._observer.session_ready(self.agent, connect_ms, configure_ms)
+        self.ready.set()
+
+    def lost(self) -> None:
+        """Its connection broke; the session is getting it back."""
+        self._observer.session_lost(self.agent)
+
+    def note_connected(self) -> None:
+        """It may have come so far and no further."""
+        if self.setup.connect_ms is None and (connected_ns := self.session.connected_ns) is not None:
+            self.setup.connect_ms = (connected_ns - self._asked_ns) / 1e6
 
     def audio(self, reply: ReplyId, audio: bytes) -> bytes:
         """Some of a reply, in the leg's format."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, assert_never
 
 from telbridge.call.director import Director
@@ -20,6 +18,7 @@ from telbridge.call.ports import (
     TextRole,
     UpdateImpossible,
 )
+from telbridge.call.record import Record
 from telbridge.dialplan import orders
 from telbridge.dialplan.orders import Order
 
@@ -84,26 +83,10 @@ class Actor(Protocol):
     def record(self, what: orders.Recorded) -> str | None:
         """Why it cannot be, or None."""
 
-    def transferring(self) -> None:
-        """A transfer began or failed."""
+    def transferring(self, *, on: bool) -> None:
+        """The caller is on the way to somebody else, or not any more."""
 
     def hang_up(self, order: orders.HangUp) -> None: ...
-
-    def tool_answered(self, tool_call_id: str) -> None:
-        """Its result is on its way to the agent."""
-
-    def note(self, kind: str, **facts: str) -> None:
-        """For the record: no words, no keys."""
-
-
-@dataclass(slots=True)
-class Marks:
-    """What a dialplan left for the record."""
-
-    tags: list[str] = field(default_factory=list)
-    counts: dict[str, float] = field(default_factory=dict)
-    """Of each metric, with its labels: `name{label=value}`."""
-    failures: Counter[str] = field(default_factory=Counter)
 
 
 class Stage:
@@ -114,18 +97,19 @@ class Stage:
         actor: Actor,
         leg: Leg,
         outside: Outside,
+        record: Record,
         *,
         clock: Callable[[], int],
         observer: Observer,
         log: Any,
     ) -> None:
         self._actor, self._leg, self._outside, self._log = actor, leg, outside, log
-        self._clock, self._observer = clock, observer
+        self._record, self._clock, self._observer = record, clock, observer
         self._tasks: set[asyncio.Task[None]] = set()
         self._transfer: orders.Transfer | None = None
         self._keys: int | None = None
         self.director: Director | None = None
-        self.marks: Final = Marks()
+        self.marks: Final = record.marks
 
     # ------------------------------------------------------------ orders
 
@@ -140,7 +124,7 @@ class Stage:
 
     def _perform(self, order: Order) -> None:
         if kind := _NOTED.get(type(order)):
-            self._actor.note(kind)
+            self._record.note(kind)
         match order:
             case orders.Say() | orders.Play():
                 self._say(order)
@@ -212,7 +196,7 @@ class Stage:
                 session.update(order.wanted.neutral, order.wanted.vendor)
             case orders.ToolResult():
                 session.tool_result(order.tool_call_id, order.output, failed=order.failed)
-                self._actor.tool_answered(order.tool_call_id)
+                self._record.tool_answered(order.tool_call_id)
             case _:
                 assert_never(order)
 
@@ -252,14 +236,10 @@ class Stage:
             return
         music = None if order.music is None else self._loop_of(order.music)
         self._transfer = order
-        self._actor.transferring()
+        self._actor.transferring(on=True)
         self._actor.music(music)
         self._leg.transfer(order.target, timeout_s=order.timeout_s)
         self._happened("transfer_requested", target=order.target)
-
-    @property
-    def transferring(self) -> bool:
-        return self._transfer is not None
 
     def transfer_rings(self) -> None:
         if self._transfer is not None:
@@ -270,7 +250,7 @@ class Stage:
         order, self._transfer = self._transfer, None
         if order is None:
             return
-        self._actor.transferring()
+        self._actor.transferring(on=False)
         if status == 200:
             self._happened("transfer_answered", target=order.target)
             self._done(order.id)
@@ -332,7 +312,7 @@ class Stage:
     # ------------------------------------------------------------ to the director
 
     def _happened(self, event: str, **facts: str) -> None:
-        self._actor.note(event, **facts)
+        self._record.note(event, **facts)
         if self.director is not None:
             self.director.happened(event, **facts)
 
@@ -341,7 +321,7 @@ class Stage:
             self.director.done(order, answer)
 
     def _failed(self, order: int, error: str) -> None:
-        self._actor.note("failed", error=error[:200])
+        self._record.note("failed", error=error[:200])
         if self.director is not None:
             self.director.failed(order, error)
 

@@ -9,9 +9,18 @@ from dataclasses import dataclass, field
 from telbridge.call.events import CallFacts, Ending, LegQuality
 from telbridge.call.journal import Happening
 from telbridge.call.playout import PlayoutTotals
-from telbridge.call.stage import Marks
 from telbridge.call.taping import Recording
 from telbridge.call.turns import Turn
+
+
+@dataclass(slots=True)
+class Marks:
+    """What a dialplan left for the record."""
+
+    tags: list[str] = field(default_factory=list)
+    counts: dict[str, float] = field(default_factory=dict)
+    """Of each metric, with its labels: `name{label=value}`."""
+    failures: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)

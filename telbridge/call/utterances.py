@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from telbridge.call.events import ReplyId
+
+GREETING: Final = 0
+LAST_WORDS: Final = -1
+"""Tokens of utterances that no order stands behind."""
 
 
 @dataclass(slots=True)

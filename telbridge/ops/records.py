@@ -16,8 +16,7 @@ from typing import Any, Final
 from telbridge.call.events import CallFacts, Ending, LegQuality
 from telbridge.call.playout import PlayoutTotals
 from telbridge.call.quality import mos_received, mos_sent
-from telbridge.call.stage import Marks
-from telbridge.call.summary import CallSummary
+from telbridge.call.summary import CallSummary, Marks
 from telbridge.call.turns import Interruption, Turn
 
 HASH_DIGITS: Final = 16

@@ -11,9 +11,8 @@ import pytest
 import structlog
 
 from telbridge.audio.formats import PCMU_8K
-from telbridge.call import call as call_module
-from telbridge.call import recovery
-from telbridge.call.call import DOWNLINK_HIGH_MS, UNANSWERED_TURNS, Call, CallPlan
+from telbridge.call import goodbye, recovery
+from telbridge.call.call import Call, CallPlan
 from telbridge.call.events import (
     AgentAudio,
     AgentError,
@@ -43,7 +42,9 @@ from telbridge.call.events import (
     Unknown,
     UpdateRefused,
 )
+from telbridge.call.owed import UNANSWERED_TURNS
 from telbridge.call.summary import CallSummary
+from telbridge.call.way import DOWNLINK_HIGH_MS
 from tests.call.sides import HandAgents, HandLeg, HandOutside, HandSession, a_script
 
 R1, R2 = ReplyId(1), ReplyId(2)
@@ -383,7 +384,7 @@ async def test_garbage_before_the_session_is_ready_ends_in_a_spoken_apology() ->
 async def test_a_greeting_that_never_comes_ends_in_a_spoken_apology() -> None:
     async with a_call(reply_timeout_s=0.05) as scene:
         await scene.answered()
-        await _soon(scene.call._broken)
+        await _soon(scene.call._moments.broken)
         await scene.settled()
         assert SORRY in await scene.until_hung_up()
         assert (await scene.summary()).ending is Ending.AGENT_LOST
@@ -395,7 +396,7 @@ async def test_an_agent_that_leaves_turn_after_turn_unanswered_counts_as_lost() 
         for _ in range(UNANSWERED_TURNS):
             scene.session.emit(CallerStartedSpeaking(0, interrupts=True))
             scene.session.emit(CallerStoppedSpeaking(0))
-        await _soon(scene.call._broken)
+        await _soon(scene.call._moments.broken)
         await scene.settled()
         assert SORRY in await scene.until_hung_up()
 
@@ -500,7 +501,7 @@ async def test_what_the_api_tells_of_itself_is_kept_and_ends_nothing() -> None:
 async def test_an_agent_may_end_the_call_and_is_heard_to_the_end_of_its_goodbye(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(call_module, "PARTING_S", 0.0)
+    monkeypatch.setattr(goodbye, "PARTING_S", 0.0)
     async with a_call() as scene:
         await scene.answered()
         scene.session.emit(ToolCall("t1", HANG_UP_TOOL, "{}"))

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 import structlog
 
-from telbridge.call import call as call_module
-from telbridge.call import recovery
-from telbridge.call.call import DOWNLINK_HIGH_MS, Call, CallPlan
+from telbridge.call import goodbye, recovery
+from telbridge.call.call import Call, CallPlan
 from telbridge.call.events import (
     AgentAudio,
     CallerStartedSpeaking,
@@ -25,6 +24,7 @@ from telbridge.call.events import (
     SessionLost,
     ToolCall,
 )
+from telbridge.call.way import DOWNLINK_HIGH_MS
 from tests.call.sides import HandAgents, HandLeg, HandOutside, HandSession, a_script
 from tests.call.test_call import (
     FRAME,
@@ -60,7 +60,7 @@ async def test_an_agent_that_is_back_but_stays_silent_counts_as_lost() -> None:
         scene.session.emit(SessionBack(0, resumed=False))
         assert scene.session.asked
         await asyncio.sleep(0.2)
-        assert scene.call._broken.done()
+        assert scene.call._moments.broken.done()
         assert SORRY in await scene.until_hung_up()
 
 
@@ -153,14 +153,14 @@ async def test_events_after_the_end_arm_no_timer() -> None:
         scene.leg.caller_hangs_up()
         await scene.summary()
         call = scene.call
-        assert (call._recovery._timer, call._parting, call._owed.pending) == (None, None, False)
+        assert (call._recovery._timer, call._goodbye._timer, call._owed.pending) == (None, None, False)
 
 
 # ---------------------------------------------------------------- the tool that hangs up
 
 
 async def test_a_caller_who_speaks_up_again_is_not_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(call_module, "PARTING_S", 0.03)
+    monkeypatch.setattr(goodbye, "PARTING_S", 0.03)
     async with a_call() as scene:
         await scene.answered()
         scene.session.emit(ToolCall("t1", HANG_UP_TOOL, "{}"))
@@ -170,7 +170,7 @@ async def test_a_caller_who_speaks_up_again_is_not_hung_up_on(monkeypatch: pytes
         scene.leg.hears(2)
         scene.session.emit(CallerStartedSpeaking(0, interrupts=True))  # "Wait, one more thing …"
         await asyncio.sleep(0.1)
-        assert not scene.call._broken.done()
+        assert not scene.call._moments.broken.done()
 
 
 async def test_a_tool_called_twice_does_not_cut_the_goodbye() -> None:
@@ -180,7 +180,7 @@ async def test_a_tool_called_twice_does_not_cut_the_goodbye() -> None:
         scene.session.emit(ToolCall("t2", HANG_UP_TOOL, "{}"))
         scene.session.emit(AgentAudio(R1, WORDS, 0))  # the goodbye has begun
         await asyncio.sleep(0.15)
-        assert not scene.call._broken.done()
+        assert not scene.call._moments.broken.done()
 
 
 # ---------------------------------------------------------------- answered, or not
@@ -242,5 +242,5 @@ async def test_an_agent_that_owed_its_greeting_before_a_hold_owes_it_afterwards(
         scene.leg.emit(Held(0))
         scene.leg.emit(Resumed(0))
         await asyncio.sleep(0.15)
-        assert scene.call._broken.done()
+        assert scene.call._moments.broken.done()
         assert SORRY in await scene.until_hung_up()

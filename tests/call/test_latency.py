@@ -63,8 +63,8 @@ class EagerLeg(HandLeg):
 class Stage:
     """A call whose time passes in ticks of the leg; what the agent does is due at a time of its own."""
 
-    def __init__(self, leg: HandLeg, session: SlowSession) -> None:
-        self.leg, self.session = leg, session
+    def __init__(self, leg: HandLeg, session: SlowSession, call: Call) -> None:
+        self.leg, self.session, self.call = leg, session, call
         self.turn_over: list[Turn] = []
         self.wire_us = 0
         self._due: list[tuple[int, object]] = []
@@ -121,12 +121,10 @@ class Delays:
 async def staged(leg: HandLeg | None = None) -> AsyncIterator[tuple[Stage, asyncio.Task[CallSummary]]]:
     leg = leg or HandLeg()
     session = SlowSession(leg)
-    stage = Stage(leg, session)
     plan = CallPlan(a_script("tools.look = { description = 'x', use = 'hangup' }"), False, b"", b"", 1e6)
     log = structlog.get_logger().bind(call_id="c1")
-    task = asyncio.create_task(
-        Call(leg, HandAgents(session), plan, HandOutside(), clock=leg.clock, log=log).run()
-    )
+    call = Call(leg, HandAgents(session), plan, HandOutside(), clock=leg.clock, log=log)
+    stage, task = Stage(leg, session, call), asyncio.create_task(call.run())
     await session.running.wait()
     session.emit(SessionReady(leg.now_ns))
     for _ in range(10):
@@ -299,12 +297,10 @@ async def test_without_transcripts_our_own_meter_says_whether_a_barge_in_was_fal
 
 async def test_a_call_tells_how_far_it_has_come_and_goes_on_as_if_nobody_had_asked() -> None:
     async with staged() as (stage, task):
-        call = stage.leg.media
-        assert isinstance(call, Call)
         stage.at(5, AgentAudio(stage.new_reply(), LOUD * 100, stage.leg.now_ns + 5 * MS_NS))
         await stage.passes(1000)
         now_ms = stage.leg.now_ns / MS_NS
-        told = call.so_far()
+        told = stage.call.so_far()
         ((began_ms, until_ms),) = told.agent_speech
         assert (began_ms, until_ms) == (pytest.approx(now_ms - 1000, abs=40), pytest.approx(now_ms, abs=40))
         assert told.turns[0].replies and told.answered_ms is not None and told.sessions[0].connect_ms == 0

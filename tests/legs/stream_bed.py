@@ -55,7 +55,7 @@ class Side:
     async def ready(self) -> None:
         await self.session.running.wait()
         self.session.emit(SessionReady(time.monotonic_ns()))
-        await until(lambda: self.call._talking)
+        await until(lambda: self.call._way.talking)
 
     def says(self, audio: bytes, *, done: bool = True) -> ReplyId:
         """One more reply of the agent, in one burst."""

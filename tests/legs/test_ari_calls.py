@@ -145,11 +145,11 @@ async def test_keys_hold_and_tags_both_ways() -> None:
         channel = await asterisk.call()
         side = await ours.side()
         await asterisk.tell("ChannelDtmfReceived", channel, digit="5", duration_ms=120)
-        await until(lambda: side.call._dtmf_count == 1)
+        await until(lambda: side.call._record.keys == 1)
         await asterisk.tell("ChannelHold", channel)
-        await until(lambda: side.call._held)
+        await until(lambda: side.call._way.held)
         await asterisk.tell("ChannelUnhold", channel)
-        await until(lambda: not side.call._held)
+        await until(lambda: not side.call._way.held)
         side.leg.send_dtmf("1,#", tone_ms=60, gap_ms=40)
         await until(lambda: channel.keys == "1w#")
         side.call._stage.perform(Tag(1, "queue=billing"))
@@ -238,7 +238,7 @@ async def test_live_calls_outlast_a_lost_connection_and_what_was_missed_is_found
         await asterisk.connected.wait()
         assert (await second.summary()).ending is Ending.CALLER_HUNG_UP
         await asterisk.tell("ChannelDtmfReceived", stays, digit="5", duration_ms=120)
-        await until(lambda: first.call._dtmf_count == 1)
+        await until(lambda: first.call._record.keys == 1)
         assert not first.task.done()
 
 
@@ -280,7 +280,7 @@ async def test_of_several_workers_one_has_the_application_and_another_takes_over
             await taker.sides[-1].ready()
             await until(lambda: bool(new.ingress._ari and new.ingress._ari._held))
             await asterisk.tell("ChannelDtmfReceived", caller, digit="5", duration_ms=120)
-            await until(lambda: side.call._dtmf_count == 1)
+            await until(lambda: side.call._record.keys == 1)
             fresh = await asterisk.call("17.3")
             await until(lambda: len(old.sides) + len(new.sides) == 3)
             await new.side()

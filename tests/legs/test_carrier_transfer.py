@@ -177,7 +177,7 @@ async def test_the_telephone_goes_on_in_the_next_stream() -> None:
         running = asyncio.create_task(run_stream_call(options, environ=CALLERS))
         await until(lambda: bool(bed.sides))
         await bed.sides[0].ready()
-        await until(lambda: bed.sides[0].call._dtmf_count == 2)
+        await until(lambda: bed.sides[0].call._record.keys == 2)
         report = await asyncio.wait_for(running, 30)
     assert report.twiml == ("stream", "redirect", f"dial {DESK}", "dial ended: busy", "stream", "over")
     assert report.complaints == ()

@@ -469,7 +469,7 @@ async def test_the_simulator_says_in_the_next_stream_what_was_not_said_in_the_fi
         side = bed.sides[0]
         await side.ready()
         await until(lambda: "failed 486" in side.call._stage.marks.tags)
-        await until(lambda: side.call._dtmf_count == 2)
+        await until(lambda: side.call._record.keys == 2)
         report = await asyncio.wait_for(running, 30)
     assert report.twiml == ("stream", "redirect", f"dial {DESK}", "dial ended: busy", "stream", "over")
     assert [turn.text for turn in report.turns] == ["digits 5"]
