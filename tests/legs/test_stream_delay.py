@@ -313,3 +313,22 @@ def test_an_agent_that_is_far_ahead_keeps_its_pauses() -> None:
     totals = asyncio.run(scene()).downlink.playout.totals
     assert 0 < totals.underrun_frames <= 600 // 20
     assert totals.shortened_frames == 0
+
+
+def test_many_short_stalls_do_not_add_up() -> None:
+    """Each a little longer than what the ones before have left standing at the carrier."""
+
+    async def scene() -> Bed:
+        one = bed(20)
+        at_ms = 1500
+        one.run(0, at_ms)
+        for stall_ms in range(24, 200, 12):
+            one.run(at_ms, at_ms + stall_ms, stalled=True)
+            one.run(at_ms + stall_ms, at_ms + 1000)
+            at_ms += 1000
+        one.run(at_ms, at_ms + 10_000)
+        return one
+
+    one = asyncio.run(scene())
+    end_ms = len(one.said_ms) * 20
+    assert one.late_ms(end_ms - 1000, end_ms - 200) <= one.late_ms(1000, 1400) + KEPT_MS + 20
