@@ -15,12 +15,12 @@ FADE_MS: Final = 5
 """Long enough that the step is below the speech around it, short enough that no word is touched."""
 
 _Decode = Callable[[bytes], bytes]
-_TO_LINEAR: Final[dict[Encoding, _Decode]] = {
+TO_LINEAR: Final[dict[Encoding, _Decode]] = {
     Encoding.PCMU: g711.ulaw_to_pcm16,
     Encoding.PCMA: g711.alaw_to_pcm16,
     Encoding.PCM16: bytes,
 }
-_FROM_LINEAR: Final[dict[Encoding, _Decode]] = {
+FROM_LINEAR: Final[dict[Encoding, _Decode]] = {
     Encoding.PCMU: g711.pcm16_to_ulaw,
     Encoding.PCMA: g711.pcm16_to_alaw,
     Encoding.PCM16: bytes,
@@ -60,19 +60,19 @@ def fade_in(audio: bytes, audio_format: AudioFormat) -> bytes:
 
 def peak(audio: bytes, audio_format: AudioFormat) -> int:
     """Largest magnitude of a sample, 0 to 32768; 0 for no audio."""
-    linear = np.frombuffer(_TO_LINEAR[audio_format.encoding](audio), "<i2").astype(np.int32)
+    linear = np.frombuffer(TO_LINEAR[audio_format.encoding](audio), "<i2").astype(np.int32)
     return int(np.abs(linear).max(initial=0))
 
 
 def _scale(audio: bytes, gains: npt.NDArray[np.float64], audio_format: AudioFormat) -> bytes:
-    linear = np.frombuffer(_TO_LINEAR[audio_format.encoding](audio), "<i2")
+    linear = np.frombuffer(TO_LINEAR[audio_format.encoding](audio), "<i2")
     scaled = np.rint(linear * gains).astype("<i2").tobytes()
-    return _FROM_LINEAR[audio_format.encoding](scaled)
+    return FROM_LINEAR[audio_format.encoding](scaled)
 
 
 def mixed(audio: bytes, tail: bytes, audio_format: AudioFormat) -> bytes:
     """`audio` with `tail`, which is no longer, laid over its beginning."""
-    under = np.frombuffer(_TO_LINEAR[audio_format.encoding](audio[: len(tail)]), "<i2").astype(np.int32)
-    over = np.frombuffer(_TO_LINEAR[audio_format.encoding](tail), "<i2")
+    under = np.frombuffer(TO_LINEAR[audio_format.encoding](audio[: len(tail)]), "<i2").astype(np.int32)
+    over = np.frombuffer(TO_LINEAR[audio_format.encoding](tail), "<i2")
     both = np.clip(under + over, -32768, 32767).astype("<i2").tobytes()
-    return _FROM_LINEAR[audio_format.encoding](both) + audio[len(tail) :]
+    return FROM_LINEAR[audio_format.encoding](both) + audio[len(tail) :]

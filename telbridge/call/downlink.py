@@ -67,12 +67,12 @@ class Downlink:
         """See `Media.speech`."""
         playout = self.audible
         if ahead:
-            waits = playout.whole_frame_waits
-            if waits and standing_ms and playout.give_back(standing_ms):
-                waits = playout.whole_frame_waits
-            if not waits and not self.music.on:
+            if not playout.whole_frame_waits and not self.music.on:
                 return None
-        frame = playout.pull()
+            if playout.holds_back(standing_ms):
+                self.more = True
+                return None
+        frame = playout.pull(standing_ms)
         if playout.playing != self._sounding:
             self._note_change(playout, now_ns)
         if self.music.on:

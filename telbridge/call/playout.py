@@ -18,17 +18,14 @@ from typing import Final
 
 from telbridge.audio.fade import fade_in, fade_out, fade_samples, peak
 from telbridge.audio.formats import AudioFormat
+from telbridge.audio.shortening import joined
 from telbridge.call.events import ReplyId
+from telbridge.call.standing import KEPT_MS, Standing
 
 QUIET: Final = 100
 """Of 32767, -50 dBFS: a frame that stays below it holds no speech."""
-SETTLED_FRAMES: Final = 50
-"""So long after an underrun without another, the delay that it left is given back; twice as long after each
-further one: an agent that is late again and again needs the delay."""
 PATIENCE_FRAMES: Final = 2
 """At the start of a reply, a chunk shorter than a frame waits so long for more before it is played alone."""
-KEPT_MS: Final = 60
-"""Of what a carrier is yet to play, so much stays when a delay is given back out of it."""
 TAIL_PIECES: Final = 512
 """What was taken last is remembered: a carrier may not have played it yet. Speech of one reply in a row is
 one piece, so this reaches back further than any leg sends ahead."""
@@ -68,8 +65,8 @@ class PlayoutTotals:
     underruns: int = 0
     underrun_frames: int = 0
     """Frames of silence that stood inside a reply."""
-    skipped_frames: int = 0
-    """Quiet frames left out later in its place: the delay of an underrun does not last."""
+    shortened_frames: int = 0
+    """By so many it was made shorter later: the delay of an underrun does not last (`standing.py`)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -121,9 +118,7 @@ class Playout:
         self._last: bytes | memoryview | None = None
         self._fade: bytes | None = None
         self._waited = 0
-        self._debt_frames = 0
-        self._settled = 0
-        self._settled_after = SETTLED_FRAMES
+        self._standing = Standing(audio_format)
 
     # ------------------------------------------------------------ in
 
@@ -170,7 +165,7 @@ class Playout:
         self._replies.clear()
         self.queued_octets = 0
         self._waited = 0
-        self._debt_frames = 0
+        self._standing.over()
         return heard
 
     def lagged(self, frames: int, *, just_now: bool) -> None:
@@ -185,8 +180,11 @@ class Playout:
 
     # ------------------------------------------------------------ out
 
-    def pull(self) -> bytes | memoryview:
-        """One frame. A memoryview is a window on the agent's own audio, valid as long as it is held."""
+    def pull(self, standing_ms: int = 0) -> bytes | memoryview:
+        """One frame. A memoryview is a window on the agent's own audio, valid as long as it is held.
+
+        `standing_ms`: of the frames taken before, so much is still to be heard.
+        """
         self.starved = False
         if self._fade is not None:
             fade, self._fade = self._fade, None
@@ -194,7 +192,7 @@ class Playout:
             return self._quiet(fade)
         if self._replies:
             entry = self._replies[0]
-            if entry.queued >= self.frame_bytes and not entry.dry_frames and not self._debt_frames:
+            if entry.queued >= self.frame_bytes and not entry.dry_frames and not self._standing.owed:
                 # The way of nearly every frame.
                 self._waited = 0
                 self.playing = entry.id
@@ -216,11 +214,10 @@ class Playout:
         if resumed:
             self._note_gap(entry.dry_frames)
             entry.dry_frames = 0
-        elif self._debt_frames:
-            self._give_back_delay(entry)
         self._waited = 0
         self.playing = entry.id
-        frame = self._take(available)
+        shorter = self._take_shortened(entry, standing_ms) if self._standing.owed else None
+        frame = self._take(available) if shorter is None else shorter
         if resumed:
             frame = fade_in(bytes(frame), self.format)
         self._last = frame
@@ -228,15 +225,13 @@ class Playout:
             return self._end_within(bytes(frame))
         return frame
 
-    def give_back(self, standing_ms: int) -> bool:
-        """Before a pull, for who takes frames ahead of the clock: `standing_ms` of them are still to be
-        heard, and stand in for what else would have to wait here. Whether anything was left out."""
-        if not self._debt_frames or self._settled < self._settled_after or standing_ms < KEPT_MS:
+    def holds_back(self, standing_ms: int) -> bool:
+        """Before a pull, for who takes frames ahead of the clock: whether the next frame waits for the one
+        behind it, to be joined with it. `standing_ms` of those before are still to be heard."""
+        if not self._standing.may_go or standing_ms < KEPT_MS or len(self._replies) != 1:
             return False
-        entry = self._replies[0] if self._replies else None
-        if entry is None or entry.dry_frames or entry.queued < self.frame_bytes:
-            return False
-        return self._skip_if_quiet(entry)
+        entry = self._replies[0]
+        return not entry.complete and not entry.dry_frames and entry.queued < 2 * self.frame_bytes
 
     @property
     def whole_frame_waits(self) -> bool:
@@ -301,30 +296,45 @@ class Playout:
                 return ready if sounding or self._waited >= PATIENCE_FRAMES else 0
         return ready
 
-    def _give_back_delay(self, entry: _Reply) -> None:
-        """Silence stood inside this reply, so as much silence of its own may go: a live agent is heard as
-        soon as before. What is skipped counts as heard; no more is skipped than stood there, never speech."""
-        self._settled += 1
-        if self._settled >= self._settled_after and entry.queued >= 2 * self.frame_bytes:
-            self._skip_if_quiet(entry)
+    def _take_shortened(self, entry: _Reply, standing_ms: int) -> bytes | None:
+        """The next frame, made of up to two, if there is delay to be given back; None: as it is. What is left
+        out counts as heard."""
+        standing, size = self._standing, self.frame_bytes
+        standing.waits(entry.queued + self.format.bytes_for_ms(standing_ms))
+        if standing.surplus < size or entry.queued < 2 * size:
+            return None
+        if not standing.may_go and peak(self._peek(entry, size), self.format) >= QUIET:
+            return None
+        frame = joined(self._peek(entry, 2 * size), self.format)
+        self._pass(entry, size, heard=False)
+        self._pass(entry, size, heard=True)
+        standing.went(size)
+        self.totals.shortened_frames += 1
+        if entry.complete and not entry.queued:
+            self._drop_played()
+        return frame
+
+    def _peek(self, entry: _Reply, count: int) -> bytes:
+        """The next so many bytes of a reply that has them."""
+        skip, found = entry.offset, bytearray()
+        for chunk in entry.chunks:
+            found += memoryview(chunk)[skip : skip + count - len(found)]
+            skip = 0
+            if len(found) == count:
+                break
+        return bytes(found)
+
+    def _pass(self, entry: _Reply, count: int, *, heard: bool) -> None:
+        """So many bytes of a reply that has them are over, across chunks."""
+        while count:
+            piece = min(count, len(entry.chunks[0]) - entry.offset)
+            self._advance(entry, piece, piece if heard else 0)
+            count -= piece
 
     def _note_gap(self, frames: int) -> None:
         self.totals.underruns += 1
         self.totals.underrun_frames += frames
-        self._debt_frames += frames
-        self._settled = 0
-        if self.totals.underruns > 1:
-            self._settled_after *= 2
-
-    def _skip_if_quiet(self, entry: _Reply) -> bool:
-        head = entry.chunks[0]
-        frame = bytes(memoryview(head)[entry.offset : entry.offset + self.frame_bytes])
-        if len(frame) < self.frame_bytes or peak(frame, self.format) >= QUIET:
-            return False
-        self._advance(entry, len(frame), 0)
-        self._debt_frames -= 1
-        self.totals.skipped_frames += 1
-        return True
+        self._standing.gap(frames * self.frame_bytes)
 
     def _starve(self) -> bytes | memoryview:
         """Silence, after a fade if there was sound."""
@@ -380,7 +390,7 @@ class Playout:
     def _drop_played(self) -> None:
         while self._replies and self._replies[0].complete and not self._replies[0].queued:
             self._replies.popleft()
-            self._debt_frames = 0
+            self._standing.over()
 
     def _cut(self, entry: _Reply) -> Heard:
         discarded = self.format.samples_in(entry.queued)

@@ -6,13 +6,14 @@ import array
 import math
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telbridge.audio.formats import PCM_8K, PCMA_8K, PCMU_8K, AudioFormat
 from telbridge.audio.g711 import alaw_to_pcm16, pcm16_to_ulaw, ulaw_to_pcm16
 from telbridge.call.events import ReplyId
-from telbridge.call.playout import PATIENCE_FRAMES, SETTLED_FRAMES, Playout
+from telbridge.call.playout import PATIENCE_FRAMES, Playout
+from telbridge.call.standing import KEPT_MS, SOON_FRAMES, WINDOW_FRAMES
 
 R1, R2, R3 = ReplyId(1), ReplyId(2), ReplyId(3)
 FRAME = 320
@@ -23,6 +24,9 @@ def tone(ms: int, hz: float = 440.0, level: int = 8000) -> bytes:
     return array.array(
         "h", (round(level * math.sin(2 * math.pi * hz * n / 8000)) for n in range(ms * 8))
     ).tobytes()
+
+
+VOICED = tone(20)
 
 
 def numbered(samples: int, first: int = 1) -> bytes:
@@ -331,44 +335,117 @@ def test_queued_ms_tells_how_much_speech_waits() -> None:
 # ---------------------------------------------------------------- a live agent that was late once
 
 
-def live(out: Playout, frames: int, sound: bytes, per_tick: int = 1) -> bytes:
+def live(out: Playout, frames: int, sound: bytes) -> bytes:
     """An agent that speaks as fast as it is heard: one frame in, one frame out."""
     heard = b""
     for _ in range(frames):
-        out.append(R1, sound * per_tick)
+        out.append(R1, sound)
         heard += bytes(out.pull())
     return heard
 
 
-def test_the_delay_that_an_underrun_left_is_given_back_in_the_next_pause() -> None:
-    out, loud, quiet = playout(), tone(20), bytes(FRAME)
-    live(out, 5, loud)
-    for _ in range(3):  # the agent is late by 60 ms …
+def stall(out: Playout, frames: int, sound: bytes) -> None:
+    """The agent is late by so many frames, and what it owes comes at once."""
+    for _ in range(frames):
         out.pull()
-    out.append(R1, loud * 3)  # … and what it owes comes at once
-    live(out, SETTLED_FRAMES + 10, loud)
-    assert out.queued_ms == 60
-    live(out, 10, quiet)
-    assert out.queued_ms == 0
-    assert (out.totals.underrun_frames, out.totals.skipped_frames) == (3, 3)
+    out.append(R1, sound * frames)
 
 
-def test_no_more_is_skipped_than_silence_stood_there() -> None:
+def test_the_delay_that_a_stall_left_is_given_back_though_speech_never_pauses() -> None:
+    out, loud = playout(), tone(20)
+    live(out, 5, loud)
+    stall(out, 25, loud)
+    live(out, 250, loud)
+    assert out.queued_ms <= KEPT_MS
+    assert out.totals.shortened_frames == out.totals.underrun_frames - out.queued_ms // 20
+
+
+def test_in_a_pause_it_is_given_back_at_once() -> None:
+    out, loud = playout(), tone(20)
+    live(out, 5, loud)
+    stall(out, 25, loud)
+    live(out, 2 * WINDOW_FRAMES, loud)
+    assert out.queued_ms >= 460
+    live(out, out.queued_ms // 20 + WINDOW_FRAMES, bytes(FRAME))
+    assert out.queued_ms <= KEPT_MS
+
+
+def test_speech_made_shorter_does_not_click() -> None:
+    out, voice = playout(), tone(7000, hz=210.0)
+    frames = [voice[at : at + FRAME] for at in range(0, len(voice), FRAME)]
+    for sound in frames[:5]:
+        live(out, 1, sound)
+    stall(out, 20, frames[5])
+    heard = b"".join(live(out, 1, sound) for sound in frames[25:])
+    assert out.totals.shortened_frames > 10
+    # The stall itself repeats one frame; what follows is one wave, but for the cuts.
+    assert largest_step(heard[FRAME * 22 :]) <= 1.5 * largest_step(voice)
+
+
+def test_no_more_goes_than_silence_stood_there() -> None:
+    """The agent has a lead of 380 ms besides: that is its own."""
     out = playout()
     live(out, 5, tone(20))
     out.pull()
     out.append(R1, tone(20) * 20)
-    live(out, SETTLED_FRAMES + 50, bytes(FRAME))
-    assert out.totals.skipped_frames == 1
+    live(out, 500, bytes(FRAME))
+    assert (out.totals.underrun_frames, out.totals.shortened_frames, out.queued_ms) == (1, 1, 380)
 
 
-def test_speech_is_never_skipped() -> None:
-    out = playout()
-    live(out, 5, tone(20))
-    out.pull()
-    out.append(R1, tone(20) * 2)
-    live(out, SETTLED_FRAMES * 4, tone(20))
-    assert out.totals.skipped_frames == 0
+@given(
+    bursts=st.lists(
+        st.tuples(st.integers(0, 100), st.integers(30, 400), st.sampled_from((1.5, 2.0, 5.0, 100.0))),
+        min_size=1,
+        max_size=6,
+    ),
+    quiet=st.booleans(),
+)
+def test_what_comes_faster_than_it_is_heard_is_never_shortened(
+    bursts: list[tuple[int, int, float]], quiet: bool
+) -> None:
+    """Pieces of a reply, each so many frames after the one before has been played, so long, so fast."""
+    out, sound = playout(), bytes(FRAME) if quiet else VOICED
+    for pause, length, speed in bursts:
+        for _ in range(pause):
+            out.pull()
+        came, ticks = 0, 0
+        while came < length or out.queued_octets:
+            ticks += 1
+            due = min(length, int(ticks * speed))
+            out.append(R1, sound * (due - came))
+            came = due
+            out.pull()
+    assert out.totals.shortened_frames == 0
+    assert out.totals.heard_samples == sum(length for _, length, _ in bursts) * 160
+
+
+@given(
+    stalls=st.lists(st.integers(2, 30), min_size=1, max_size=4),
+    piece=st.integers(1, 8),
+)
+@settings(max_examples=40, deadline=None)
+def test_an_agent_in_real_time_is_soon_heard_as_early_as_before(stalls: list[int], piece: int) -> None:
+    """It sends pieces of up to 160 ms, and stalls for up to 0.6 s; each time the delay is gone after 5 s."""
+    out, said, delays = playout(), 0, list[int]()
+
+    def speak(frames: int, *, stalled: bool = False) -> None:
+        nonlocal said
+        for _ in range(frames):
+            said += 1
+            if said % piece == 0 and not stalled:
+                have = out.totals.heard_samples // 160 + out.queued_ms // 20
+                out.append(R1, VOICED * (said - have))
+            out.pull()
+            delays.append(said - out.totals.heard_samples // 160)
+
+    speak(50)
+    before = max(delays[-25:])
+    for length in stalls:
+        speak(length, stalled=True)
+        speak(SOON_FRAMES)
+        assert max(delays[-10:]) <= before + 2
+        speak(SOON_FRAMES)
+    assert out.totals.shortened_frames <= out.totals.underrun_frames
 
 
 def test_a_burst_without_underruns_is_played_to_the_last_sample_of_its_pauses() -> None:

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telbridge.legs.sip.backlog import (
-    KEPT_FRAMES,
+    EVERY_TICKS,
+    KEPT_PIECES,
     MAX_OWED,
     OWED_TICKS,
-    QUIET_PEAK,
     WINDOW_TICKS,
     Backlog,
 )
@@ -25,14 +25,17 @@ def frame(peak: int) -> memoryview:
     return memoryview(samples.tobytes())
 
 
+PIECES = 2
 QUIET, LOUD = frame(0), frame(8000)
+KEPT_FRAMES = KEPT_PIECES // PIECES
 
 
 class Line:
-    """A jitter buffer and the leg's reading of it: see SipLeg.listen."""
+    """A jitter buffer that holds pieces of 10 ms, as frames of 20, and the leg's reading of it: see
+    SipLeg.listen."""
 
     def __init__(self) -> None:
-        self.backlog = Backlog()
+        self.backlog = Backlog(PIECES)
         self.buffer: deque[memoryview] = deque()
         self.heard: list[memoryview] = []
         self.invented = 0
@@ -41,17 +44,21 @@ class Line:
         self.buffer.extend(frames)
 
     def tick(self, due: int = 1) -> None:
-        self.backlog.tick(due, len(self.buffer))
+        self.backlog.tick(due, self._waiting)
         self._read()
-        while self.backlog.takes_another(len(self.buffer)):
+        while self.backlog.takes_another(self._waiting):
             self._read()
+
+    @property
+    def _waiting(self) -> int:
+        return PIECES * len(self.buffer)
 
     def _read(self) -> None:
         if not self.buffer:
             self.invented += 1
             return
         read = self.buffer.popleft()
-        if self.backlog.skips(read) and self.buffer:
+        if self.backlog.joins(read, self._waiting):
             read = self.buffer.popleft()
         self.heard.append(read)
 
@@ -68,9 +75,8 @@ def run(line: Line, ticks: int, sound: memoryview) -> None:
 
 
 def test_a_steady_line_is_read_frame_by_frame(line: Line) -> None:
-    line.comes(*[QUIET] * (KEPT_FRAMES - 1))
     run(line, 500, QUIET)
-    assert (line.backlog.skipped, line.invented, len(line.buffer)) == (0, 0, KEPT_FRAMES - 1)
+    assert (line.backlog.gone, line.invented, len(line.buffer)) == (0, 0, 0)
 
 
 def test_what_came_during_our_stall_is_read_at_once(line: Line) -> None:
@@ -101,35 +107,42 @@ def test_frames_that_never_come_are_not_owed_for_ever(line: Line) -> None:
     assert len(line.heard) == before + 1
 
 
-def test_what_stands_after_a_stall_of_the_caller_is_skipped_in_the_next_pause(line: Line) -> None:
-    line.comes(*[LOUD] * 6)
-    run(line, WINDOW_TICKS, LOUD)
-    assert (line.backlog.skipped, len(line.buffer)) == (0, 6)
-    run(line, 12, QUIET)
-    run(line, WINDOW_TICKS, LOUD)
-    assert len(line.buffer) == KEPT_FRAMES - 1
-    assert sum(heard is LOUD for heard in line.heard) == 6 + 2 * WINDOW_TICKS - len(line.buffer), (
-        "nobody's word is skipped"
-    )
+def test_what_stands_after_a_stall_of_the_caller_goes_at_once_in_a_pause(line: Line) -> None:
+    line.comes(*[QUIET] * 20)
+    run(line, WINDOW_TICKS, QUIET)
+    assert (line.backlog.gone, len(line.buffer)) == (1, 19)
+    run(line, 19, QUIET)
+    assert (line.backlog.gone, len(line.buffer)) == (20, 0)
 
 
-def test_a_line_that_is_never_quiet_gives_its_quietest_frames(line: Line) -> None:
-    noise = [frame(peak) for peak in (2000, 900, 3000, 1500)]
-    line.comes(*noise)
-    for tick in range(8 * WINDOW_TICKS):
-        line.comes(noise[tick % 4])
+def test_a_line_that_is_never_quiet_is_made_shorter_every_so_often(line: Line) -> None:
+    line.comes(*[LOUD] * 25)
+    gone = []
+    for _ in range(WINDOW_TICKS + 25 * EVERY_TICKS):
+        line.comes(LOUD)
+        before = line.backlog.gone
         line.tick()
-    assert len(line.buffer) == KEPT_FRAMES - 1
-    assert all(int(np.abs(np.frombuffer(kept, "<i2")).max()) > QUIET_PEAK for kept in line.heard)
+        gone.append(line.backlog.gone - before)
+    assert line.buffer == deque()
+    assert sum(gone) == 25
+    assert max(sum(gone[at : at + EVERY_TICKS]) for at in range(len(gone))) == 1
+
+
+def test_a_line_whose_keys_are_tones_is_made_shorter_in_pauses_only(line: Line) -> None:
+    line.comes(*[LOUD] * 6)
+    run(line, WINDOW_TICKS - 1, LOUD)
+    line.backlog.tick(1, 12)
+    assert not line.backlog.joins(LOUD, 12, loud_too=False)
+    assert line.backlog.joins(QUIET, 12, loud_too=False)
 
 
 def test_jitter_is_no_surplus(line: Line) -> None:
-    """Packets in pairs: the buffer holds 2 and 1 in turn."""
+    """Packets in pairs: the buffer holds two frames and one in turn."""
     for _ in range(200):
         line.comes(QUIET, QUIET)
         line.tick()
         line.tick()
-    assert (line.backlog.skipped, line.invented) == (0, 0)
+    assert (line.backlog.gone, line.invented) == (0, 0)
 
 
 @given(
@@ -150,5 +163,5 @@ def test_whatever_comes_nothing_is_read_twice_and_little_more_than_was_missed(
         ticks += due
         line.tick(due)
         assert line.backlog.surplus <= MAX_OWED
-    assert len(line.heard) + len(line.buffer) + line.backlog.skipped >= came
+    assert len(line.heard) + len(line.buffer) + line.backlog.gone >= came
     assert len(line.heard) <= min(came, ticks)

@@ -159,6 +159,8 @@ async def test_a_call_that_is_drained_hears_all_of_the_apology_and_leaves_its_re
 class HandPort:
     """A stream whose jitter buffer the test fills."""
 
+    pieces = 1
+
     def __init__(self) -> None:
         self.live = True
         self.buffer: deque[memoryview] = deque()
@@ -233,6 +235,22 @@ def quiet_line(leg: SipLeg, port: HandPort, ear: Ear, ticks: int) -> int:
         port.buffer.append(frame)
         leg.listen(1, 0)
     return sum(not any(heard is frame for heard in ear.heard) for frame in came)
+
+
+async def test_two_frames_become_one_and_none_is_lost(line: tuple[SipLeg, HandPort, Ear]) -> None:
+    leg, port, ear = line
+    waiting = len(port.buffer)
+    ear.heard.clear()
+    soft = [memoryview(bytes([number, 0] * 160)) for number in range(100)]
+    for frame in soft:
+        port.buffer.append(frame)
+        leg.listen(1, 0)
+    gone = waiting - len(port.buffer)
+    assert gone >= waiting - 1 > 0
+    assert len(ear.heard) == 100
+    assert port.invented == 0
+    joined = [heard for heard in ear.heard if not any(heard is frame for frame in (*soft, LOUD))]
+    assert len(joined) == gone
 
 
 async def test_a_new_stream_owes_nothing_for_the_one_before(line: tuple[SipLeg, HandPort, Ear]) -> None:

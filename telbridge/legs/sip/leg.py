@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 
 from telbridge.audio.dtmf import DtmfDetector
 from telbridge.audio.formats import PCM_8K, AudioFormat
+from telbridge.audio.shortening import joined
 from telbridge.call.events import (
     CallFacts,
     Dtmf,
@@ -25,7 +26,7 @@ from telbridge.call.events import (
 )
 from telbridge.call.ports import Media
 from telbridge.legs.sip.arrivals import Arrivals
-from telbridge.legs.sip.backlog import KEPT_FRAMES, Backlog
+from telbridge.legs.sip.backlog import Backlog
 from telbridge.legs.sip.edge import response
 from telbridge.legs.sip.keys import KeyWatch
 from telbridge.legs.sip.keys_out import CannotPress, KeysOut, Way
@@ -100,7 +101,7 @@ class SipLeg:
         self._parting: asyncio.TimerHandle | None = None
         self._quality = QualityBook()
         self._keys = KeyWatch()
-        self._backlog = Backlog()
+        self._backlog = Backlog(self._port.pieces)
         self._arrivals = Arrivals()
         self._came_ns = 0
         """Of the frame read last."""
@@ -270,7 +271,8 @@ class SipLeg:
         if self._state not in (_State.ENDING, _State.OVER):
             self._quality.stream_created(int(parameters.streamIdx))
             self._port.stream_created(parameters)
-            self._backlog, self._arrivals = Backlog(), Arrivals()  # Another stream, another jitter buffer.
+            # Another stream, another jitter buffer.
+            self._backlog, self._arrivals = Backlog(self._port.pieces), Arrivals()
             self._start_talking()
 
     def offer_received(self, parameters: Any) -> None:
@@ -345,8 +347,8 @@ class SipLeg:
         heard = self._read(now_ns)
         if self._state is not _State.TALKING or self._media is None:
             return  # What came between our 200 and the ACK must not become lasting delay.
-        if self._backlog.surplus and heard is not None and self._too_much() and self._backlog.skips(heard):
-            heard = self._read(now_ns)
+        if self._backlog.surplus and heard is not None:
+            heard = self._shortened(heard, now_ns)
         frame = _SILENCE if heard is None else heard
         if self._inband is not None:
             for tone in self._inband.feed(frame):
@@ -358,9 +360,13 @@ class SipLeg:
         self._came_ns = self._arrivals.taken(self._port.waiting, now_ns) - KEPT_BACK_NS
         return heard
 
-    def _too_much(self) -> bool:
-        """What was too much half a second ago may be gone: a key or a gap empties the jitter buffer."""
-        return self._port.waiting >= KEPT_FRAMES
+    def _shortened(self, heard: memoryview, now_ns: int) -> memoryview:
+        """What was read, or one frame of that and the next. A key that is a tone is none the shorter."""
+        if not self._backlog.joins(heard, self._port.waiting, loud_too=self._inband is None):
+            return heard
+        first = bytes(heard)
+        second = self._read(now_ns)
+        return memoryview(first if second is None else joined(first + second, SIP_FORMAT))
 
     def _start_talking(self) -> None:
         if self._state is _State.ANSWERED and self._confirmed and self._port.live:

@@ -38,9 +38,12 @@ class AudioPort(Protocol):
     def live(self) -> bool:
         """There is a stream to read from and write to."""
 
+    pieces: int
+    """Of what `waiting` counts, so many are a frame."""
+
     @property
     def waiting(self) -> int:
-        """Frames of the caller that have come and were not read."""
+        """Of the caller's audio, what has come and was not read."""
 
     def stream_created(self, parameters: Any) -> None: ...
 
@@ -86,6 +89,9 @@ class StillFrame:
 
 class StreamPort:
     """The two ends of a stream, through its C pointer."""
+
+    pieces = 2
+    """pjmedia cuts G.711 into 10 ms before it goes into the jitter buffer, whatever the packets' length."""
 
     def __init__(self, native: ctypes.CDLL) -> None:
         self._get, self._put = _frame_functions(native)
@@ -143,6 +149,8 @@ class StreamPort:
 
 class CallbackPort:
     """The same through pjmedia's conference bridge and an AudioMediaPort, borrowed from `idle`."""
+
+    pieces = 1
 
     def __init__(self, pj: Any, idle: deque[Any]) -> None:
         self._idle = idle

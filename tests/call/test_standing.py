@@ -1,0 +1,87 @@
+"""Which delay may go, and when: a live agent's after a stall, nobody else's."""
+
+from __future__ import annotations
+
+import pytest
+
+from telbridge.audio.formats import PCM_8K
+from telbridge.call.standing import EVERY_FRAMES, KEPT_MS, LEAD_MS, MOST_WINDOWS, WINDOW_FRAMES, Standing
+
+MS = PCM_8K.bytes_for_ms(1)
+
+
+@pytest.fixture
+def standing() -> Standing:
+    return Standing(PCM_8K)
+
+
+def waits(standing: Standing, ms: int, windows: int) -> None:
+    for _ in range(windows * WINDOW_FRAMES):
+        standing.waits(ms * MS)
+
+
+def test_what_stands_for_a_window_after_a_gap_may_go_but_for_what_is_kept(standing: Standing) -> None:
+    standing.gap(500 * MS)
+    waits(standing, 500, 1)
+    assert standing.surplus == 0, "it may have risen just so"
+    waits(standing, 500, 1)
+    assert standing.surplus == (500 - KEPT_MS) * MS
+
+
+def test_no_more_may_go_than_silence_was_heard(standing: Standing) -> None:
+    standing.gap(100 * MS)
+    waits(standing, 100 + LEAD_MS, 2)
+    assert standing.surplus == 100 * MS
+
+
+def test_who_is_far_ahead_is_left_alone(standing: Standing) -> None:
+    standing.gap(100 * MS)
+    waits(standing, 101 + LEAD_MS, 20)
+    assert standing.surplus == 0
+
+
+def test_what_is_being_played_without_any_coming_is_a_burst(standing: Standing) -> None:
+    standing.gap(2_000 * MS)
+    for ms in range(10_000, 0, -20):
+        standing.waits(ms * MS)
+        assert standing.surplus == 0
+
+
+def test_an_agent_that_is_gaining_is_left_alone(standing: Standing) -> None:
+    """It delivers a tenth faster than it is heard."""
+    standing.gap(2_000 * MS)
+    for frame in range(500):
+        standing.waits((20 + 2 * frame) * MS)
+        assert standing.surplus == 0
+
+
+def test_speech_goes_every_so_often(standing: Standing) -> None:
+    standing.gap(500 * MS)
+    waits(standing, 500, 2)
+    went = []
+    for _ in range(WINDOW_FRAMES):
+        standing.waits(500 * MS - 20 * MS * sum(went))
+        went.append(standing.may_go)
+        if standing.may_go:
+            standing.went(20 * MS)
+    assert sum(went) == -(-WINDOW_FRAMES // EVERY_FRAMES)
+
+
+def test_who_runs_dry_as_soon_as_something_went_is_watched_for_longer(standing: Standing) -> None:
+    patience = []
+    for _ in range(6):
+        standing.gap(100 * MS)
+        windows = 0
+        while not standing.surplus:
+            windows += 1
+            waits(standing, 140, 1)
+        patience.append(windows - 1)
+        standing.went(100 * MS)
+    assert patience == [1, 2, 4, MOST_WINDOWS, MOST_WINDOWS, MOST_WINDOWS]
+
+
+def test_a_reply_owes_nothing_for_the_one_before(standing: Standing) -> None:
+    standing.gap(500 * MS)
+    waits(standing, 500, 3)
+    standing.over()
+    assert (standing.owed, standing.surplus) == (0, 0)
