@@ -23,7 +23,7 @@ from telbridge.ops.catalogue import Metric
 
 MOST: Final = 5_000
 """Buckets with an exemplar; more series than that have other troubles."""
-LESS_IS_WORSE: Final = (the.MOS_OF_CALLS,)
+LESS_IS_WORSE: Final = frozenset({the.MOS_OF_CALLS.name})
 _HISTOGRAMS: Final = {
     metric.name: metric
     for metric in chain.from_iterable(section.metrics for section in the.SECTIONS)
@@ -39,16 +39,17 @@ class Worst:
     """What was worst in one call, of each series."""
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[Metric, tuple[str, ...]], float] = {}
+        self._seen: dict[tuple[str, tuple[str, ...]], float] = {}
+        """By the metric's name."""
 
     def see(self, metric: Metric, labels: tuple[str, ...], value: float) -> None:
-        before = self._seen.get((metric, labels), value)
-        worse = min if metric in LESS_IS_WORSE else max
-        self._seen[metric, labels] = worse(before, value)
+        key = metric.name, labels
+        before = self._seen.get(key, value)
+        self._seen[key] = min(before, value) if metric.name in LESS_IS_WORSE else max(before, value)
 
     def told(self) -> list[Told]:
         """JSON, for the process that serves the page."""
-        return [(metric.name, labels, value) for (metric, labels), value in self._seen.items()]
+        return [(name, labels, value) for (name, labels), value in self._seen.items()]
 
 
 class Exemplars:

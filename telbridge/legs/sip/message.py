@@ -151,4 +151,5 @@ def _host(text: str) -> str:
 
 
 def _printable(text: str, limit: int) -> str:
-    return "".join(char if char.isprintable() else "?" for char in text[:limit])
+    cut = text[:limit]
+    return cut if cut.isprintable() else "".join(char if char.isprintable() else "?" for char in cut)
