@@ -31,8 +31,6 @@ _REQUEST: Final = re.compile(rf"({_TOKEN}) (\S+) (?i:SIP)/(\d+\.\d+)")
 _LIKE_A_REQUEST: Final = re.compile(rf"({_TOKEN})\b.* (?i:SIP)/\d+\.\d+ *")
 _RESPONSE: Final = re.compile(r"(?i:SIP)/2\.0 ([1-6][0-9][0-9])(?: .*)?")
 _FOLD: Final = re.compile(rb"[ \t]*\r\n[ \t]+")
-_STRAY: Final = re.compile(rb"\r(?!\n)|(?<!\r)\n|\0")
-"""pjsip ends a line at a bare LF: what we take for one value would be two headers there."""
 _TAG: Final = re.compile(r";\s*+tag\s*+=\s*+([^;,\s]+)", re.IGNORECASE)
 _BRACKETED: Final = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^"<])*<([^>]*)>')
 _RECEIVED: Final = re.compile(r";\s*+received\s*+=[^;]*", re.IGNORECASE)
@@ -109,9 +107,11 @@ class SipMessage:
 def parse(data: bytes) -> SipMessage:
     """One whole message (RFC 3261 §7). Malformed, and nothing else, if it is none."""
     head, end, body = data.lstrip(b"\r\n").partition(END_OF_HEADERS)
-    if not end or len(data) > MAX_OCTETS or _STRAY.search(head):
+    if not end or len(data) > MAX_OCTETS or _strays(head):
         raise Malformed("no end of headers, or too long, or stray line ends")
-    head, encoding = _as_utf8(_FOLD.sub(b" ", head))
+    if b"\r\n " in head or b"\r\n\t" in head:
+        head = _FOLD.sub(b" ", head)
+    head, encoding = _as_utf8(head)
     start, _, lines = head.partition(b"\r\n")
     message = SipMessage("", _headers(lines), body, encoding=encoding)
     if any(message.headers.get(name) is None for name in ("Via", "From", "To", "Call-ID", "CSeq")):
@@ -119,6 +119,12 @@ def parse(data: bytes) -> SipMessage:
     _read_start(message, start.decode())
     _check(message)
     return message
+
+
+def _strays(head: bytes) -> bool:
+    """CR or LF alone, or NUL. pjsip ends a line at a bare LF: what we take for one value would be two headers
+    there."""
+    return not head.count(b"\r") == head.count(b"\n") == head.count(b"\r\n") or b"\0" in head
 
 
 def _as_utf8(head: bytes) -> tuple[bytes, str]:
