@@ -11,6 +11,7 @@ import math
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from itertools import chain
 from typing import Any, Final
 
@@ -68,8 +69,11 @@ class Exemplars:
             metric = _HISTOGRAMS.get(name)
             if metric is None or len(values) != len(metric.labels):
                 continue
-            labels = dict(zip(metric.labels, values, strict=True)) | {"le": _bucket(metric, value)}
-            buckets, key = self._of_family.setdefault(f"telbridge_{name}", {}), _key(labels)
+            at = bisect_left(metric.buckets, value)
+            buckets, key = (
+                self._of_family.setdefault(f"telbridge_{name}", {}),
+                _place(name, tuple(values), at),
+            )
             if key in buckets or self._count < MOST:
                 self._count += key not in buckets
                 buckets[key] = Exemplar(dict(of), value, self._clock())
@@ -91,8 +95,9 @@ def _key(labels: Mapping[str, Any]) -> Labels:
     return tuple(sorted(labels.items()))
 
 
-def _bucket(metric: Metric, value: float) -> str:
-    """`le` of the first that it is in."""
-    bounds = (*metric.buckets, math.inf)
-    le: str = floatToGoString(bounds[bisect_left(bounds, value)])  # type: ignore[no-untyped-call]
-    return le
+@lru_cache(MOST)
+def _place(name: str, values: tuple[str, ...], at: int) -> Labels:
+    """The labels of a histogram's bucket, by its place among them."""
+    metric = _HISTOGRAMS[name]
+    le: str = floatToGoString((*metric.buckets, math.inf)[at])  # type: ignore[no-untyped-call]
+    return _key(dict(zip(metric.labels, values, strict=True)) | {"le": le})
