@@ -29,7 +29,7 @@ log = structlog.get_logger()
 BATCH: Final = 200
 """Records in one transaction."""
 GATHER_S: Final = 0.2
-"""Between two transactions: calls that end faster share one, which costs hardly more than that of one call."""
+"""Between two transactions: calls that end faster share one, which costs hardly more than one call."""
 LOOK_S: Final = 20.0
 """Between looks at the spool that nobody asked for: another server may use the same folder."""
 RETRY_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
