@@ -63,6 +63,7 @@ from telbridge.serving.messages import WorkerStart
 from telbridge.serving.outside import World, in_format
 from telbridge.serving.pulse import Pulse, refused_by_sip, refused_streams
 from telbridge.serving.sessions import Sessions
+from telbridge.serving.thrift import QUIET_S, give_back
 from telbridge.serving.traced import TracedOutside, Traces
 from telbridge.serving.vital import HAS_PULSE, LAST_PULSE, PULSE
 from telbridge.sessions.connection import make_http_session
@@ -122,6 +123,7 @@ class Worker:
         self.idle = asyncio.Event()
         """Set while there is no call."""
         self.idle.set()
+        self._thrift: asyncio.TimerHandle | None = None
         self._http: aiohttp.ClientSession | None = None
         self._expect_calls()
 
@@ -181,6 +183,9 @@ class Worker:
         task = asyncio.create_task(self._serve(leg), name=leg.facts.call_id)
         self._tasks.add(task)
         self.idle.clear()
+        if self._thrift is not None:
+            self._thrift.cancel()
+            self._thrift = None
         task.add_done_callback(self._forget)
         self._tell_calls()
 
@@ -189,6 +194,7 @@ class Worker:
         self._calls.pop(task.get_name(), None)
         if not self._tasks:
             self.idle.set()
+            self._thrift = asyncio.get_running_loop().call_later(QUIET_S, give_back)
         self._tell_calls()
 
     def _tell_calls(self) -> None:
