@@ -75,7 +75,9 @@ class Rung:
     base_mb: float
     """Of the worker before its first call."""
     memory_mb: float
-    """A call, beyond that."""
+    """Beyond what there was before the first call, a call of the most that there have been so far."""
+    memory_beyond_mb: float
+    """The same, all together."""
     setup_p50_ms: float
     setup_p95_ms: float
     bridge_p95_ms: float | None
@@ -217,6 +219,8 @@ class Climb:
         self._bridge, self._crowd, self._floors = bridge, crowd, floors
         self._one_call_p95_ms: float | None = None
         self._base_mb = sum(map(memory_mb, workers(bridge).values()))
+        self._most = 0
+        """Calls at a time, so far. What so many took stays with the process when there are fewer."""
         self._overloaded = False
         self.measured: set[int] = set()
 
@@ -235,6 +239,7 @@ class Climb:
             await crowd.resize(0)
         before = len(crowd.setup_ms)
         await crowd.resize(calls)
+        self._most = max(self._most, calls)
         pids = named(self._bridge)
         worker_pids = workers(self._bridge)
         page = await scraped(self._bridge.admin) if self._brain == "conversation" else None
@@ -260,6 +265,7 @@ class Climb:
             self._one_call_p95_ms = p95
         own = [share.used for name, share in shares.items() if name != "agent"]
         cpu = sum(shares[name].used for name in worker_pids) / calls
+        beyond_mb = sum(map(memory_mb, worker_pids.values())) - self._base_mb
         rung = Rung(
             side=self._side.name,
             brain=self._brain,
@@ -277,7 +283,8 @@ class Climb:
             gap_longest_ms=max(heard.gaps_ms if self._has_rhythm else heard.starved_ms, default=0.0),
             lost=lost,
             base_mb=self._base_mb,
-            memory_mb=(sum(map(memory_mb, worker_pids.values())) - self._base_mb) / calls,
+            memory_mb=beyond_mb / self._most,
+            memory_beyond_mb=beyond_mb,
             setup_p50_ms=percentile(crowd.setup_ms[before:] or crowd.setup_ms, 50),
             setup_p95_ms=percentile(crowd.setup_ms[before:] or crowd.setup_ms, 95),
             bridge_p95_ms=_bridge_p95_ms(page, later, self._side) if page and later else None,

@@ -101,6 +101,11 @@ class Gate:
         self._lock = threading.RLock()
         self._timer: threading.Timer | None = None
 
+    @property
+    def debugs(self) -> bool:
+        """Whether lines at debug pass at all."""
+        return self._least <= logging.DEBUG
+
     def __call__(self, _: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         if LEVELS.get(method, logging.CRITICAL) < self._least:
             raise structlog.DropEvent

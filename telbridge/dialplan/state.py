@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum, auto
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final
 
 from telbridge.dialplan.actions import ActionBase, Collect
 from telbridge.dialplan.facts import Facts
@@ -147,3 +148,15 @@ class State:
     """That the agent may call now; None: all of the dialplan."""
     deadline_ns: int | None = None
     """When the shell must pass a `Tick`, if nothing else happens before."""
+
+    def copy(self) -> State:
+        """Another one that is alike. `dataclasses.replace` takes a quarter of a step."""
+        made = object.__new__(State)
+        for put, value in zip(_PUT, _ALL(self), strict=True):
+            put(made, value)
+        return made
+
+
+_NAMES: Final = tuple(one.name for one in fields(State))
+_ALL: Final = attrgetter(*_NAMES)
+_PUT: Final = tuple(vars(State)[name].__set__ for name in _NAMES)

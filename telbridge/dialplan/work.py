@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
@@ -27,7 +26,7 @@ class Work:
 
     def __init__(self, plan: Plan, state: State, at_ns: int) -> None:
         self.plan = plan
-        self.state = replace(state)
+        self.state = state.copy()
         """Of this step alone, so that it may change in place: a copy for each change took most of a step."""
         self.at_ns = at_ns
         self.orders: list[Order] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address
 from typing import Final, Literal
 
@@ -10,6 +11,7 @@ Transport = Literal["udp", "tcp", "tls"]
 DEFAULT_PORT: Final = 5060
 DEFAULT_PORTS: Final[dict[str, int]] = {"udp": DEFAULT_PORT, "tcp": DEFAULT_PORT, "tls": 5061}
 """RFC 3261 §19.1.2."""
+HOPS_KEPT: Final = 1_024
 _TRANSPORTS: Final[dict[str, Transport]] = {"udp": "udp", "tcp": "tcp", "tls": "tls"}
 
 
@@ -34,13 +36,14 @@ class Hop:
         """As a parameter of Via or of a URI: `udp-192.0.2.5-5060-192.0.2.10`."""
         return f"{self.transport}-{self.host}-{self.port}-{self.local}"
 
-    @classmethod
-    def of_token(cls, text: str) -> Hop:
+    @staticmethod
+    @lru_cache(HOPS_KEPT)
+    def of_token(text: str) -> Hop:
         """The reverse. ValueError for anything else: whoever sends messages can write parameters."""
         transport, host, port, local = text.split("-")
         if transport not in _TRANSPORTS or not port.isascii() or not 0 < int(port) < 65536:
             raise ValueError(f"no hop: {text!r}")
-        return cls(_TRANSPORTS[transport], str(IPv4Address(host)), int(port), str(IPv4Address(local)))
+        return Hop(_TRANSPORTS[transport], str(IPv4Address(host)), int(port), str(IPv4Address(local)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import IPv4Address
 
-from telbridge.dispatch.hops import DEFAULT_PORTS, Hop
+from telbridge.dispatch.hops import DEFAULT_PORTS, HOPS_KEPT, Hop
 from telbridge.dispatch.message import read_uri, uri_of
 
 
@@ -38,6 +39,7 @@ def way(text: str, flow: Hop) -> tuple[Hop, Hop | None]:
     return Hop("udp", uri.host, port, flow.local), None if surely else flow
 
 
+@lru_cache(HOPS_KEPT)
 def is_number(host: str) -> bool:
     """An IPv4 address, and no name."""
     try:

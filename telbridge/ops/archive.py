@@ -28,6 +28,8 @@ log = structlog.get_logger()
 
 BATCH: Final = 200
 """Records in one transaction."""
+GATHER_S: Final = 0.2
+"""Between two transactions: calls that end faster share one, which costs hardly more than one call."""
 LOOK_S: Final = 20.0
 """Between looks at the spool that nobody asked for: another server may use the same folder."""
 RETRY_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
@@ -115,7 +117,10 @@ class Archive:
     def _wait(self, fine: bool) -> None:
         """A database that is down is not asked more often because more calls end."""
         if fine:
+            carried = time.monotonic()
             self._wake.wait(LOOK_S)
+            if not self._stopping:
+                time.sleep(max(0.0, carried + GATHER_S - time.monotonic()))
             return
         deadline = time.monotonic() + RETRY_S[min(self._failures, len(RETRY_S)) - 1]
         while not self._stopping and (left := deadline - time.monotonic()) > 0:

@@ -11,6 +11,7 @@ import math
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from itertools import chain
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from telbridge.ops.catalogue import Metric
 
 MOST: Final = 5_000
 """Buckets with an exemplar; more series than that have other troubles."""
-LESS_IS_WORSE: Final = (the.MOS_OF_CALLS,)
+LESS_IS_WORSE: Final = frozenset({the.MOS_OF_CALLS.name})
 _HISTOGRAMS: Final = {
     metric.name: metric
     for metric in chain.from_iterable(section.metrics for section in the.SECTIONS)
@@ -39,16 +40,17 @@ class Worst:
     """What was worst in one call, of each series."""
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[Metric, tuple[str, ...]], float] = {}
+        self._seen: dict[tuple[str, tuple[str, ...]], float] = {}
+        """By the metric's name."""
 
     def see(self, metric: Metric, labels: tuple[str, ...], value: float) -> None:
-        before = self._seen.get((metric, labels), value)
-        worse = min if metric in LESS_IS_WORSE else max
-        self._seen[metric, labels] = worse(before, value)
+        key = metric.name, labels
+        before = self._seen.get(key, value)
+        self._seen[key] = min(before, value) if metric.name in LESS_IS_WORSE else max(before, value)
 
     def told(self) -> list[Told]:
         """JSON, for the process that serves the page."""
-        return [(metric.name, labels, value) for (metric, labels), value in self._seen.items()]
+        return [(name, labels, value) for (name, labels), value in self._seen.items()]
 
 
 class Exemplars:
@@ -67,8 +69,11 @@ class Exemplars:
             metric = _HISTOGRAMS.get(name)
             if metric is None or len(values) != len(metric.labels):
                 continue
-            labels = dict(zip(metric.labels, values, strict=True)) | {"le": _bucket(metric, value)}
-            buckets, key = self._of_family.setdefault(f"telbridge_{name}", {}), _key(labels)
+            at = bisect_left(metric.buckets, value)
+            buckets, key = (
+                self._of_family.setdefault(f"telbridge_{name}", {}),
+                _place(name, tuple(values), at),
+            )
             if key in buckets or self._count < MOST:
                 self._count += key not in buckets
                 buckets[key] = Exemplar(dict(of), value, self._clock())
@@ -90,8 +95,9 @@ def _key(labels: Mapping[str, Any]) -> Labels:
     return tuple(sorted(labels.items()))
 
 
-def _bucket(metric: Metric, value: float) -> str:
-    """`le` of the first that it is in."""
-    bounds = (*metric.buckets, math.inf)
-    le: str = floatToGoString(bounds[bisect_left(bounds, value)])  # type: ignore[no-untyped-call]
-    return le
+@lru_cache(MOST)
+def _place(name: str, values: tuple[str, ...], at: int) -> Labels:
+    """The labels of a histogram's bucket, by its place among them."""
+    metric = _HISTOGRAMS[name]
+    le: str = floatToGoString((*metric.buckets, math.inf)[at])  # type: ignore[no-untyped-call]
+    return _key(dict(zip(metric.labels, values, strict=True)) | {"le": le})

@@ -41,7 +41,7 @@ def configure(level: LogLevel, log_format: LogFormat, *, repeats: int = logs.REP
     structlog.configure(
         processors=[gate, *shared, renderer],
         # The level may change, and loggers that are bound already must follow: so the gate looks at it.
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
+        wrapper_class=_logger_behind(gate),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
@@ -57,3 +57,15 @@ def configure(level: LogLevel, log_format: LogFormat, *, repeats: int = logs.REP
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+
+
+def _logger_behind(gate: logs.Gate) -> type:
+    """A logger that looks at the gate before it gathers anything for a line at debug: each call has some,
+    which nobody hears most of the time."""
+    kind: Any = structlog.make_filtering_bound_logger(logging.DEBUG)
+
+    class Logger(kind):  # type: ignore[misc]
+        def debug(self, event: str, *args: Any, **fields: Any) -> Any:
+            return super().debug(event, *args, **fields) if gate.debugs else None
+
+    return Logger

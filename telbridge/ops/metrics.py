@@ -83,6 +83,7 @@ class Metrics:
             for metric in section.metrics
             if metric not in the.OF_SUPERVISOR and metric is not the.DIALPLAN_EVENTS
         }
+        self._children: dict[tuple[str, ...], Any] = {}
         self._events: dict[tuple[str, ...], Counter] = {}
         self._expected: set[tuple[str, ...]] = set()
         self._figures: set[str] = set()
@@ -90,7 +91,11 @@ class Metrics:
 
     def of(self, metric: Metric, *labels: str) -> Any:
         """A family's child with these labels, in their order."""
-        return self._families[metric.name].labels(*labels)
+        key = metric.name, *labels
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = self._families[metric.name].labels(*labels)
+        return child
 
     def offered(self, ingress: str, trunk: str = "") -> None:
         self.of(the.CALLS_OFFERED, ingress, trunk).inc()
@@ -320,7 +325,9 @@ class CallMetrics(Nobody):
     # ------------------------------------------------------------ small parts
 
     def _count(self, metric: Metric, *labels: str, by: float = 1) -> None:
-        self._metrics.of(metric, *labels).inc(by)
+        child = self._metrics.of(metric, *labels)
+        if by:
+            child.inc(by)
 
     def _see(self, metric: Metric, length_ms: float | None, *labels: str) -> None:
         if length_ms is not None:

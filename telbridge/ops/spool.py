@@ -52,16 +52,18 @@ class Spool:
 
 def write(folder: Path, record: Mapping[str, Any], *, unless_there: bool = False) -> None:
     """Blocks until the record would survive a power failure. Raises OSError."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = _file(folder, str(record["call_id"]))
     if unless_there and path.exists():
         return
+    # As few system calls as it takes: after each of them this thread waits for the interpreter.
     unready = path.with_suffix(f".{os.getpid()}")
-    with unready.open("w", encoding="ascii") as file:
-        json.dump(record, file)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
+    data = json.dumps(record).encode("ascii") + b"\n"
+    descriptor = _opened(folder, unready)
+    try:
+        _write_all(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
     unready.replace(path)
     _sync(folder)
 
@@ -77,6 +79,22 @@ def read(folder: Path, call_id: str) -> dict[str, Any] | None:
 
 def _file(folder: Path, call_id: str) -> Path:
     return folder / f"{quote(call_id, safe='')}{SUFFIX}"
+
+
+def _opened(folder: Path, path: Path) -> int:
+    """A new file in the folder, which is made if it is not there."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(path, flags, 0o600)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
 
 
 def _sync(folder: Path) -> None:

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from functools import partial
+from functools import lru_cache, partial
 from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
@@ -33,8 +33,14 @@ from telbridge.serving.vital import HAS_PULSE, LAST_PULSE, OBEYED, PULSE
 log = structlog.get_logger()
 
 BEAT_S: Final = 1.0
+ADDRESSES_KEPT: Final = 1_024
 _WAITED_FOR: Final = frozenset({"up", "retire"})
 """Orders of which the supervisor wants to know when they hold."""
+
+
+@lru_cache(ADDRESSES_KEPT)
+def _packed(host: str) -> bytes:
+    return ip_address(host).packed
 
 
 class Access:
@@ -45,7 +51,7 @@ class Access:
         self.strangers_dropped = 0
 
     def permits(self, host: str) -> bool:
-        packed = ip_address(host).packed
+        packed = _packed(host)
         if self._policy.permits(packed):
             return True
         self.strangers_dropped += 1

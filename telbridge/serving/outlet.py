@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import threading
+import time
 from queue import SimpleQueue
 from typing import Final
 
@@ -16,6 +17,11 @@ MOST_WAITING: Final = 20_000
 """Pieces of text, a line or two a piece; what comes on top is lost, and counted."""
 LAST_WORDS_S: Final = 2.0
 """For what still waits when a child ends."""
+
+
+GATHER_S: Final = 0.02
+"""Lines that come so soon after one another go out together: each time that the thread wakes up, it and the
+loop take the interpreter from each other, and the reader wakes up, too."""
 
 
 class Outlet(io.TextIOBase):
@@ -59,6 +65,8 @@ class Outlet(io.TextIOBase):
         goes_on = True
         while goes_on:
             pieces = [self._waiting.get()]
+            if pieces[0] is not None:
+                time.sleep(GATHER_S)
             pieces += [self._waiting.get() for _ in range(self._waiting.qsize())]
             goes_on = pieces[-1] is not None
             try:

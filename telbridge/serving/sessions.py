@@ -52,6 +52,8 @@ class Sessions:
             connect_s=settings.call.connect_timeout_s, setup_s=settings.call.setup_timeout_s
         )
         self._fetched: dict[str, Mapping[str, str]] = {}
+        self._usual: dict[str, tuple[Json, VendorSettings]] = {}
+        self._asked: dict[str, _Asked] = {}
         errors: list[ConfigError] = []
         for name in dict.fromkeys([settings.call.agent, *agents]):
             try:
@@ -88,14 +90,27 @@ class Sessions:
 
     def settings_of(self, name: str, neutral: NeutralSettings, vendor: Json) -> VendorSettings:
         """All that such a session is asked for. UpdateImpossible for a vendor's value that does not fit."""
-        provider = self.provider(name)
-        asked = self._settings.session.model_dump(exclude_unset=True)
-        if name == LOCAL:
-            asked = _able(provider, _local(self._settings.local_agent)) | asked
-        asked = deep_merged(asked, neutral.model_dump(exclude_unset=True))
-        settings = merged(self._vendor(name), vendor, spoken=False, running=False)
-        complete: VendorSettings = provider.with_neutral(settings, NeutralSettings.model_validate(asked))
+        last = self._asked.get(name)
+        if last is not None and last.neutral == neutral and last.vendor == vendor:
+            return last.settings
+        usual, settings = self._of_settings(name)
+        asked = deep_merged(usual, neutral.model_dump(exclude_unset=True))
+        if vendor:
+            settings = merged(settings, vendor, spoken=False, running=False)
+        complete: VendorSettings = self.provider(name).with_neutral(
+            settings, NeutralSettings.model_validate(asked)
+        )
+        self._asked[name] = _Asked(neutral, vendor, complete)
         return complete
+
+    def _of_settings(self, name: str) -> tuple[Json, VendorSettings]:
+        """What the settings ask of every such session: neutral ones, and the vendor's."""
+        if name not in self._usual:
+            asked = self._settings.session.model_dump(exclude_unset=True)
+            if name == LOCAL:
+                asked = _able(self.provider(name), _local(self._settings.local_agent)) | asked
+            self._usual[name] = asked, self._vendor(name)
+        return self._usual[name]
 
     def _vendor(self, name: str) -> VendorSettings:
         if name != LOCAL:
@@ -124,6 +139,15 @@ class Sessions:
                 log.warning("secret_not_refreshed", what=type(fault).__name__)
                 return False
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the last call asked of an agent, and what came of it: most calls ask for the same."""
+
+    neutral: NeutralSettings
+    vendor: Json
+    settings: VendorSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ from telbridge.call.ports import Leg
 from telbridge.call.summary import CallSummary
 from telbridge.call.taping import Recording
 from telbridge.config import ConfigError, ConfigErrors, Settings
-from telbridge.dialplan.counting import bounds_of
+from telbridge.dialplan.counting import Bounds, bounds_of
 from telbridge.dialplan.facts import Facts
 from telbridge.dialplan.model import RecordingRule
 from telbridge.dialplan.plan import Plan
@@ -63,6 +63,7 @@ from telbridge.serving.messages import WorkerStart
 from telbridge.serving.outside import World, in_format
 from telbridge.serving.pulse import Pulse, refused_by_sip, refused_streams
 from telbridge.serving.sessions import Sessions
+from telbridge.serving.thrift import QUIET_S, give_back
 from telbridge.serving.traced import TracedOutside, Traces
 from telbridge.serving.vital import HAS_PULSE, LAST_PULSE, PULSE
 from telbridge.sessions.connection import make_http_session
@@ -77,6 +78,8 @@ LAST_INVITES_S: Final = 0.5
 """After the dispatcher gives us no more calls: what it gave us before may still stand in our socket."""
 MOST_EXPECTED: Final = 50
 """Pairs of dialplan and trunk whose figures are there before their first call."""
+MOST_VERSIONS: Final = 200
+"""Of dialplans, whose bounds are remembered."""
 CALLERS_AGAIN_S: Final = 30.0
 LAST_AUDIO_S: Final = 2.0
 """For the end of a recording to be on the disk, before the call's record is written."""
@@ -109,6 +112,7 @@ class Worker:
         self._privacy = Privacy(settings.records.transcripts, settings.records.key())
         self._words = _own_words(settings)
         self._callers = Callers()
+        self._bounds: dict[str, Bounds] = {}
         self._ticket_key = base64.b64decode(start.ticket_key) if start.ticket_key else None
         self._calls: dict[str, Call] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -119,6 +123,7 @@ class Worker:
         self.idle = asyncio.Event()
         """Set while there is no call."""
         self.idle.set()
+        self._thrift: asyncio.TimerHandle | None = None
         self._http: aiohttp.ClientSession | None = None
         self._expect_calls()
 
@@ -178,6 +183,9 @@ class Worker:
         task = asyncio.create_task(self._serve(leg), name=leg.facts.call_id)
         self._tasks.add(task)
         self.idle.clear()
+        if self._thrift is not None:
+            self._thrift.cancel()
+            self._thrift = None
         task.add_done_callback(self._forget)
         self._tell_calls()
 
@@ -186,6 +194,7 @@ class Worker:
         self._calls.pop(task.get_name(), None)
         if not self._tasks:
             self.idle.set()
+            self._thrift = asyncio.get_running_loop().call_later(QUIET_S, give_back)
         self._tell_calls()
 
     def _tell_calls(self) -> None:
@@ -277,7 +286,16 @@ class Worker:
 
     def _observer(self, facts: CallFacts, chosen: Chosen) -> CallMetrics:
         plan = chosen.plan
-        return self._metrics.call(facts, plan.name, self._agent_of(plan), bounds_of(plan.dialplan))
+        return self._metrics.call(facts, plan.name, self._agent_of(plan), self._bounds_of(plan))
+
+    def _bounds_of(self, plan: Plan) -> Bounds:
+        """Looked for once in each version of a dialplan."""
+        bounds = self._bounds.get(plan.version)
+        if bounds is None:
+            if len(self._bounds) >= MOST_VERSIONS:
+                self._bounds.clear()
+            bounds = self._bounds[plan.version] = bounds_of(plan.dialplan)
+        return bounds
 
     def _agent_of(self, plan: Plan) -> str:
         """The one that a call begins with."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
 
@@ -39,6 +40,7 @@ KEPT_HEADERS: Final = frozenset(
 MAX_HEADERS: Final = 32
 MAX_VALUE: Final = 256
 MAX_NAME: Final = 64
+NAMES_KEPT: Final = 256
 
 _COMPACT: Final = {  # RFC 3261 §7.3.3, RFC 3515 §2.1, RFC 3892 §2, RFC 6665 §8.2
     "b": "referred-by",
@@ -80,13 +82,12 @@ def parse_invite(text: str) -> Invite:
     found: dict[str, str] = {}
     kept: dict[str, str] = {}
     for name, value in _headers(head):
-        key = _COMPACT.get(name.lower(), name.lower())
+        key, shown = _named(name)
         if key in found:
             continue
         found[key] = value
-        if (key in KEPT_HEADERS or key.startswith(("x-", "p-"))) and len(kept) < MAX_HEADERS:
-            shown = _FULL_NAMES.get(name.lower(), name)
-            kept[_printable(shown, MAX_NAME)] = _printable(value, MAX_VALUE)
+        if shown and len(kept) < MAX_HEADERS:
+            kept[shown] = _printable(value, MAX_VALUE)
     target = request_line.partition(" ")[2]
     return Invite(
         caller=_user(found.get("from", "")),
@@ -103,8 +104,18 @@ def header_values(text: str) -> dict[str, str]:
     """The headers of a message by full name in small letters; the first of a name counts."""
     values: dict[str, str] = {}
     for name, value in _headers(text.partition("\r\n\r\n")[0]):
-        values.setdefault(_COMPACT.get(name.lower(), name.lower()), value)
+        values.setdefault(_named(name)[0], value)
     return values
+
+
+@lru_cache(NAMES_KEPT)
+def _named(name: str) -> tuple[str, str]:
+    """Full, in small letters; and as it is shown if a dialplan may match it, else ""."""
+    small = name.lower()
+    key = _COMPACT.get(small, small)
+    if key not in KEPT_HEADERS and not key.startswith(("x-", "p-")):
+        return key, ""
+    return key, _printable(_FULL_NAMES.get(small, name), MAX_NAME)
 
 
 def shown_call_id(call_id: str) -> str:
@@ -151,4 +162,5 @@ def _host(text: str) -> str:
 
 
 def _printable(text: str, limit: int) -> str:
-    return "".join(char if char.isprintable() else "?" for char in text[:limit])
+    cut = text[:limit]
+    return cut if cut.isprintable() else "".join(char if char.isprintable() else "?" for char in cut)

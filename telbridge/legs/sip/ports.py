@@ -283,6 +283,7 @@ class Ports:
             self._idle.clear()
 
 
+@cache
 def _frame_functions(native: ctypes.CDLL) -> tuple[Any, Any]:
     functions = native.pjmedia_port_get_frame, native.pjmedia_port_put_frame
     for function in functions:

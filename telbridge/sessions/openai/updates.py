@@ -99,7 +99,7 @@ class Updates:
     def took(self) -> InFlight | None:
         """session.updated: what it answers, if anything."""
         answered, self.in_flight = self.in_flight, None
-        if answered is not None:
+        if answered is not None and answered.settings is not self.taken:
             self.taken = answered.settings
             self._session = self._render(self.taken)
         return answered
