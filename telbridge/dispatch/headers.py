@@ -56,12 +56,14 @@ class Headers:
         return [] if field is None else field[1]
 
     def set(self, name: str, value: str) -> None:
-        """This in place of all of that name."""
-        self._fields[name.lower()] = name, [value]
+        """This in place of all of that name, which stays as it is written."""
+        self.setlist(name, [value])
 
     def setlist(self, name: str, values: list[str]) -> None:
         """These in place of all of that name; at least one."""
-        self._fields[name.lower()] = name, values
+        key = name.lower()
+        field = self._fields.get(key)
+        self._fields[key] = name if field is None else field[0], values
 
     def remove(self, name: str) -> None:
         """All of that name."""

@@ -222,3 +222,11 @@ def test_a_masked_pin_is_in_no_output_but_the_webhook_it_is_for(pin: str, pauses
         one for one in watch.given if isinstance(one, (orders.SendText, orders.Say, orders.Tag, orders.Note))
     ]
     assert all(pin not in repr(one) for one in told)
+
+
+def test_a_copy_of_a_state_is_alike_and_no_other_changes_with_it() -> None:
+    state = begin(next(iter(EVERYTHING)), facts(), 0, "local")
+    copy = state.copy()
+    assert copy == state and copy is not state
+    object.__setattr__(copy, "ended", True)
+    assert not state.ended and copy != state

@@ -184,3 +184,19 @@ async def test_a_session_that_cannot_be_is_told_in_one_line(monkeypatch: pytest.
         for name, why in (("deepgram", "deepgram: "), ("nobody", "nobody: ")):
             with pytest.raises(SessionImpossible, match=why):
                 agents.open(Wanted(name, NeutralSettings(), {}))
+
+
+def test_what_is_asked_again_is_not_made_again_and_what_differs_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    settings = settings_for("openai_realtime", session={"voice": "marin"})
+    made = Sessions(settings, None)
+    first = made.settings_of("openai_realtime", NeutralSettings(language="de"), {"speed": 1.2})
+    assert made.settings_of("openai_realtime", NeutralSettings(language="de"), {"speed": 1.2}) is first
+    other = made.settings_of("openai_realtime", NeutralSettings(language="fr"), {"speed": 1.2})
+    plain = made.settings_of("openai_realtime", NeutralSettings(), {})
+    shown = [one.model_dump(include={"language", "speed", "voice"}) for one in (first, other, plain)]
+    assert shown == [
+        {"language": "de", "speed": 1.2, "voice": "marin"},
+        {"language": "fr", "speed": 1.2, "voice": "marin"},
+        {"language": None, "speed": 1.0, "voice": "marin"},
+    ]
