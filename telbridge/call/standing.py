@@ -27,9 +27,11 @@ EVERY_FRAMES: Final = 4
 LEAD_MS: Final = 1_000
 """Who is further ahead than that, besides what is owed, is no live agent: nobody waits for its last word."""
 SOON_FRAMES: Final = 250
-"""Who runs dry so soon after something went, and by no more than that, had needed it …"""
 MOST_WINDOWS: Final = 8
-"""… and is watched for twice as many windows the next time, up to these."""
+"""Who runs dry so soon after something went, and by no more than that, had needed it, and is watched for twice
+as many windows the next time, up to these."""
+JITTER_MS: Final = 200
+"""A longer gap is a stall, against which nothing is kept."""
 
 
 class Standing:
@@ -40,8 +42,8 @@ class Standing:
         """Silence that stood inside the reply, less what has gone since."""
         self.surplus = 0
         """So much may go now."""
-        self._kept, self._swing, self._gain, self._lead = map(
-            audio_format.bytes_for_ms, (KEPT_MS, SWING_MS, GAIN_MS, LEAD_MS)
+        self._kept, self._swing, self._gain, self._lead, self._jitter = map(
+            audio_format.bytes_for_ms, (KEPT_MS, SWING_MS, GAIN_MS, LEAD_MS, JITTER_MS)
         )
         self._windows = 1
         """To be calm before anything goes."""
@@ -54,7 +56,7 @@ class Standing:
     def gap(self, octets: int) -> None:
         """So much silence stood inside the reply."""
         self.owed += octets
-        needed = self._since < SOON_FRAMES and octets <= self._gone
+        needed = self._since < SOON_FRAMES and octets <= min(self._gone, self._jitter)
         self._windows = min(2 * self._windows, MOST_WINDOWS) if needed else max(1, self._windows // 2)
         self._gone, self._since = 0, SOON_FRAMES
         self._begin_anew()

@@ -80,6 +80,14 @@ def test_who_runs_dry_as_soon_as_something_went_is_watched_for_longer(standing: 
     assert patience == [1, 2, 4, MOST_WINDOWS, MOST_WINDOWS, MOST_WINDOWS]
 
 
+def test_a_stall_is_no_reason_to_wait_longer(standing: Standing) -> None:
+    for _ in range(6):
+        standing.gap(500 * MS)
+        waits(standing, 540, 2)
+        assert standing.surplus
+        standing.went(500 * MS)
+
+
 def test_a_reply_owes_nothing_for_the_one_before(standing: Standing) -> None:
     standing.gap(500 * MS)
     waits(standing, 500, 3)
