@@ -28,8 +28,8 @@ LEAD_MS: Final = 1_000
 """Who is further ahead than that, besides what is owed, is no live agent: nobody waits for its last word."""
 SOON_FRAMES: Final = 250
 MOST_WINDOWS: Final = 8
-"""Who runs dry so soon after something went, and by no more than that, had needed it, and is watched for twice
-as many windows the next time, up to these."""
+"""Who runs dry so soon after something went, and by no more than that, had needed it, and is watched for
+twice as many windows the next time, up to these."""
 JITTER_MS: Final = 200
 """A longer gap is a stall, against which nothing is kept."""
 
