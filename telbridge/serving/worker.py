@@ -15,11 +15,9 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain, islice, product
-from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import aiohttp
@@ -28,7 +26,6 @@ import uvloop
 
 from telbridge import logs
 from telbridge.audio.formats import PCM_8K
-from telbridge.audio.wav import load_wav
 from telbridge.call.call import Call, CallPlan
 from telbridge.call.director import Script
 from telbridge.call.events import CallFacts, Ending
@@ -36,7 +33,7 @@ from telbridge.call.observer import Observer
 from telbridge.call.ports import Leg
 from telbridge.call.summary import CallSummary
 from telbridge.call.taping import Recording
-from telbridge.config import ConfigError, ConfigErrors, Settings
+from telbridge.config import ConfigErrors
 from telbridge.dialplan.counting import Bounds, bounds_of
 from telbridge.dialplan.facts import Facts
 from telbridge.dialplan.model import RecordingRule
@@ -51,18 +48,18 @@ from telbridge.ops.callers import Callers
 from telbridge.ops.exemplars import Told
 from telbridge.ops.metrics import CallMetrics, Metrics, choose_place
 from telbridge.ops.recording import CallRecording, Recorder
-from telbridge.ops.records import Privacy, record_of, record_without_a_call, summary_line, worse_mos
+from telbridge.ops.records import Privacy, record_of, record_without_a_call, summary_line
 from telbridge.ops.spans import CallTrace
 from telbridge.ops.spool import Spool
-from telbridge.serving.apology import apology_path, filler_path
 from telbridge.serving.dialplans import Chosen, Dialplans, is_built_in
 from telbridge.serving.ingress import Ingress
 from telbridge.serving.last_good import LastGood
-from telbridge.serving.live import pieces
 from telbridge.serving.messages import WorkerStart
 from telbridge.serving.outside import World, in_format
+from telbridge.serving.own_words import own_words
 from telbridge.serving.pulse import Pulse, refused_by_sip, refused_streams
 from telbridge.serving.sessions import Sessions
+from telbridge.serving.telling import Telling, say
 from telbridge.serving.thrift import QUIET_S, give_back
 from telbridge.serving.traced import TracedOutside, Traces
 from telbridge.serving.vital import HAS_PULSE, LAST_PULSE, PULSE
@@ -72,8 +69,6 @@ from telbridge.sessions.credentials import SecretMissing
 log = structlog.get_logger()
 
 NOT_FOUND: Final = 404
-FIGURES_S: Final = 3.0
-"""Between two looks at a live call."""
 LAST_INVITES_S: Final = 0.5
 """After the dispatcher gives us no more calls: what it gave us before may still stand in our socket."""
 MOST_EXPECTED: Final = 50
@@ -104,17 +99,17 @@ class Worker:
         self._endpoint: SipEndpoint | None = None
         self._siblings = start.siblings
         self._ingress: Ingress | None = None
-        self._told = 0, 0
         self._sessions = Sessions(settings, start.agent_port, self.dialplans.agents)
         self._world = World(settings.local_agent)
         self._spool = Spool(settings.records.spool(), settings.records.path)
         self._recorder = Recorder(settings.recording.home(settings.records.home()), settings.recording.format)
         self._privacy = Privacy(settings.records.transcripts, settings.records.key())
-        self._words = _own_words(settings)
+        self._words = own_words(settings)
         self._callers = Callers()
         self._bounds: dict[str, Bounds] = {}
         self._ticket_key = base64.b64decode(start.ticket_key) if start.ticket_key else None
         self._calls: dict[str, Call] = {}
+        self._telling = Telling(self._calls, self._privacy)
         self._tasks: set[asyncio.Task[None]] = set()
         self.serving = asyncio.Event()
         """Set once calls are answered."""
@@ -147,20 +142,20 @@ class Worker:
             pulse = Pulse(
                 self._metrics,
                 lambda: chain(refused_by_sip(endpoint.counters), refused_streams(ingress.no_room)),
-                show=partial(_say, event=PULSE),
+                show=partial(say, event=PULSE),
             )
             background = [
                 asyncio.create_task(self._sessions.keep_secrets_fresh()),
                 asyncio.create_task(self.dialplans.watch()),
                 asyncio.create_task(self._world.prepare(needs_voice=self.dialplans.needs_voice)),
                 asyncio.create_task(self._remember_callers()),
-                asyncio.create_task(self._tell_figures()),
+                asyncio.create_task(self._telling.figures()),
             ]
             try:
                 await ingress.start()
                 self.serving.set()
                 facts = {**endpoint.describe(), **ingress.describe(), HAS_PULSE: True}
-                _say(event="ready", sip_port=endpoint.port, **facts)
+                say(event="ready", sip_port=endpoint.port, **facts)
                 await _any_of(stop, self.retired)
                 ingress.drain()
                 if self.retired.is_set():
@@ -170,7 +165,7 @@ class Worker:
                 await self._drain(stop, hurry)
             finally:
                 pulse.stop()
-                _say(event=LAST_PULSE)
+                say(event=LAST_PULSE)
                 for task in background:
                     task.cancel()
                 await ingress.stop()
@@ -198,17 +193,13 @@ class Worker:
         self._tell_calls()
 
     def _tell_calls(self) -> None:
-        """For the other workers, and for the dispatcher, which sees neither the calls that were there before
-        it nor those of streams."""
+        """For the other workers, and for the dispatcher."""
         if self._ingress is not None:
             self._ingress.count()
         if self._front is None or self._endpoint is None:
             return
         calls = self._endpoint.live_calls
-        counts = calls, max(0, len(self._tasks) - calls)
-        if counts != self._told:
-            self._told = counts
-            _say(event="calls", calls=counts[0], streams=counts[1])
+        self._telling.count(calls, max(0, len(self._tasks) - calls))
 
     def hear(self, line: bytes | bytearray) -> None:
         """What the supervisor tells, or another worker by way of it."""
@@ -218,7 +209,7 @@ class Worker:
             case {"log_level": level}:
                 logs.change_level(level)
             case {"show": call_id}:
-                self._show(call_id)
+                self._telling.show(call_id)
             case {"retire": _}:
                 self.retired.set()
 
@@ -248,7 +239,7 @@ class Worker:
             tape = self._tape(leg, chosen)
             call = self._call(leg, chosen, known, observer, trace, tape, call_log)
             self._calls[facts.call_id] = call
-            self._tell_start(facts, chosen)
+            self._telling.started(facts, chosen.plan, self._agent_of(chosen.plan))
             summary = await call.run()
             summary.recording = await _outcome(tape)
             observer.ended(summary)
@@ -271,7 +262,7 @@ class Worker:
             caller = self._privacy.number(facts.caller)
             self._callers.called(caller)
             if self._front is not None:
-                _say(event="called", caller=caller)
+                say(event="called", caller=caller)
         record = record_of(summary, self._privacy, known.started_at)
         if trace is not None:
             record["trace_id"] = trace.trace_id
@@ -347,40 +338,7 @@ class Worker:
     async def _keep(self, record: Mapping[str, Any], worst: Sequence[Told] = ()) -> None:
         """On disk; the supervisor carries it to the database. `worst`: for its page of metrics."""
         await self._spool.put(record)
-        exemplar = {name: record[name] for name in ("call_id", "trace_id") if name in record}
-        _say(event="call_ended", call_id=record["call_id"], exemplar=exemplar, worst=worst)
-
-    def _tell_start(self, facts: CallFacts, chosen: Chosen) -> None:
-        """As the record that stays, should this process die before it writes a better one."""
-        plan = chosen.plan
-        record = record_without_a_call(facts, Ending.INTERNAL_ERROR, "", self._privacy)
-        agent = plan.sessions[""].agent or self._sessions.default
-        begun = {**record, "agent": agent, "dialplan": plan.name, "dialplan_version": plan.version}
-        _say(event="call_started", record=begun)
-
-    async def _tell_figures(self) -> None:
-        """Of each call now and then, one after the other, so that the loop is never held up for long."""
-        while True:
-            for call_id in list(self._calls):
-                self._tell_figures_of(call_id)
-                await asyncio.sleep(FIGURES_S / max(1, len(self._calls)))
-            if not self._calls:
-                await asyncio.sleep(FIGURES_S)
-
-    def _tell_figures_of(self, call_id: str) -> None:
-        call = self._calls.get(call_id)
-        if call is None:
-            return
-        quality = call.look_at_line()
-        mos = worse_mos(quality) if quality else None
-        _say(event="call_figures", call_id=call_id, figures={**call.figures(), "mos": mos})
-
-    def _show(self, call_id: str) -> None:
-        """A call that somebody looks at, as its record would be now."""
-        if (call := self._calls.get(call_id)) is not None:
-            record = record_of(call.so_far(), self._privacy, datetime.now(UTC))
-            for part, last in pieces(json.dumps(record)):
-                _say(event="call_now", call_id=call_id, part=part, last=last)
+        self._telling.ended(record, worst)
 
     async def _remember_callers(self) -> None:
         """Until the database tells: calls do not wait for it."""
@@ -433,22 +391,6 @@ async def _any_of(*events: asyncio.Event) -> None:
         task.cancel()
 
 
-@dataclass(frozen=True, slots=True)
-class OwnWords:
-    """What we say ourselves when the agent cannot, in PCM_8K."""
-
-    apology: bytes
-    filler: bytes
-
-
-def _own_words(settings: Settings) -> OwnWords:
-    section = settings.call
-    return OwnWords(
-        apology=_wav("apology_wav", section.apology_wav or apology_path()),
-        filler=_wav("filler_wav", section.filler_wav or filler_path()),
-    )
-
-
 async def _outcome(tape: CallRecording | None) -> Recording | None:
     """Of a recording that has ended; a disk that is slow to take the rest does not hold up the record."""
     if tape is None:
@@ -473,20 +415,6 @@ def _facts(facts: CallFacts, calls_before: int) -> Facts:
         parameters=facts.parameters,
         calls_before=calls_before,
     )
-
-
-def _wav(key: str, path: Path) -> bytes:
-    try:
-        return load_wav(path, PCM_8K)
-    except (ValueError, OSError) as fault:
-        raise ConfigErrors(
-            [ConfigError("settings", f"call.{key}", str(fault), "name a readable WAV file")]
-        ) from None
-
-
-def _say(**message: Any) -> None:
-    """One line to the supervisor."""
-    print(json.dumps(message), flush=True)
 
 
 async def _main(start: WorkerStart, stdin: BinaryIO) -> None:
@@ -536,7 +464,7 @@ def main() -> int:
     try:
         uvloop.run(_main(start, stdin))
     except (SipUnavailable, ConfigErrors, SecretMissing, OSError) as error:
-        _say(event="failed", error=str(error))
+        say(event="failed", error=str(error))
         return 1
     return 0
 

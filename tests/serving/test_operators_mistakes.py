@@ -21,8 +21,9 @@ from telbridge.legs.sip.ports import CallbackPort
 from telbridge.serving import sessions
 from telbridge.serving.dialplans import HANG_UP_TOOL
 from telbridge.serving.messages import WorkerStart
+from telbridge.serving.own_words import own_words
 from telbridge.serving.sessions import Sessions
-from telbridge.serving.worker import Worker, _own_words
+from telbridge.serving.worker import Worker
 from telbridge.sessions.providers import PROVIDERS
 from tests.call.sides import HandAgents, HandLeg, HandSession
 from tests.legs.test_backlog import LOUD, QUIET
@@ -108,7 +109,7 @@ def test_a_wav_that_is_none_is_a_mistake_in_the_settings(tmp_path: Path) -> None
     file = tmp_path / "filler.wav"
     file.write_text("no wave")
     with pytest.raises(ConfigErrors) as caught:
-        _own_words(Settings.model_validate({"call": {"filler_wav": file}}))
+        own_words(Settings.model_validate({"call": {"filler_wav": file}}))
     assert "call.filler_wav" in str(caught.value)
 
 
