@@ -117,7 +117,6 @@ async def test_the_same_conversation(provider: str, line: Switchboard, tmp_path:
     # The script leaves a request unanswered; this API's protocol tells of a reply without a word.
     faults = {"agent_warning": 1} if provider == "assemblyai" else {}
     assert record["faults"] == faults, line.bridge.logged("session_fault")
-    assert record["underruns"] == 0, record
     cut = next(turn["interruption"] for turn in record["turns"] if turn["interruption"])
     assert cut["heard_ms"] + cut["discarded_ms"] == pytest.approx(20_000, abs=20)
     said = " ".join(turn["caller_text"] for turn in record["turns"])
