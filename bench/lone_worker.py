@@ -20,7 +20,7 @@ from telbridge.audio.speech import SpeechMeter
 from telbridge.call import call as calls
 from telbridge.config import load
 from telbridge.ops import logging
-from telbridge.serving import worker
+from telbridge.serving import telling, worker
 from telbridge.serving.messages import WorkerStart
 
 
@@ -57,8 +57,8 @@ TAKEN_OUT: Final[tuple[tuple[object, str, object], ...]] = (
     (worker, "Metrics", Nothing),
     (calls, "SpeechMeter", Deaf),
     (worker.Worker, "_keep", _nothing_later),
-    (worker.Worker, "_tell_start", _nothing),
-    (worker.Worker, "_tell_figures", _nothing_later),
+    (telling.Telling, "started", _nothing),
+    (telling.Telling, "figures", _nothing_later),
 )
 
 

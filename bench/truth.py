@@ -185,7 +185,8 @@ async def _converse(talk: Talk, seed: int) -> None:
     for number in range(TURNS):
         turn = await _words(talk, chance, cut=cut)
         talk.turns.append(turn)
-        await asyncio.sleep(chance.uniform(0.1, 0.4))
+        # Silence of less than 400 ms between two replies is a pause to who judges by energy.
+        await asyncio.sleep(chance.uniform(0.3, 0.6))
         turn.stopped_ns = time.monotonic_ns()
         await talk.session.caller_stops()
         await asyncio.sleep(chance.uniform(0.05, 0.5))
