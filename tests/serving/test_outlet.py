@@ -56,13 +56,14 @@ def test_lines_that_are_too_many_are_lost_and_counted(pipe: Pipe, monkeypatch: p
     assert {one["event"] for one in logged} == {"lines_lost"}
 
 
-def test_who_is_gone_is_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_nobody_reads_any_more_nothing_is_written_and_nobody_waits() -> None:
     reads, writes = os.pipe()
     os.close(reads)
     said = Outlet(writes)
     said.write("anybody there?")
     said.finish()
-    said.write("hello?")
+    assert said._thread is not None and not said._thread.is_alive()
+    assert said.write("hello?") == len("hello?")
     os.close(writes)
 
 
