@@ -118,7 +118,7 @@ class Playout:
         self._last: bytes | memoryview | None = None
         self._fade: bytes | None = None
         self._waited = 0
-        self._standing = Standing(audio_format)
+        self._standing = Standing(audio_format, self.frame_bytes)
 
     # ------------------------------------------------------------ in
 
@@ -301,7 +301,7 @@ class Playout:
         out counts as heard."""
         standing, size = self._standing, self.frame_bytes
         standing.waits(entry.queued + self.format.bytes_for_ms(standing_ms))
-        if standing.surplus < size or entry.queued < 2 * size:
+        if not standing.surplus or entry.queued < 2 * size:
             return None
         if not standing.may_go and peak(self._peek(entry, size), self.format) >= QUIET:
             return None

@@ -37,11 +37,12 @@ JITTER_MS: Final = 200
 class Standing:
     """Of one playout. In octets of its format; a frame's time is a frame that is played."""
 
-    def __init__(self, audio_format: AudioFormat) -> None:
+    def __init__(self, audio_format: AudioFormat, frame_bytes: int) -> None:
         self.owed = 0
         """Silence that stood inside the reply, less what has gone since."""
         self.surplus = 0
-        """So much may go now."""
+        """So much may go now, in whole frames."""
+        self._frame = frame_bytes
         self._kept, self._swing, self._gain, self._lead, self._jitter = map(
             audio_format.bytes_for_ms, (KEPT_MS, SWING_MS, GAIN_MS, LEAD_MS, JITTER_MS)
         )
@@ -102,7 +103,8 @@ class Standing:
         self._calm = 0 if gaining or ahead or burst else self._calm + 1
         self._least_before = wait
         calm = self._calm >= self._windows
-        self.surplus = max(0, min(self.owed, wait - self._kept)) if calm else 0
+        excess = max(0, min(self.owed, wait - self._kept)) if calm else 0
+        self.surplus = excess - excess % self._frame
         self._frames = self._went = 0
 
     def _begin_anew(self) -> None:

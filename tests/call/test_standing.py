@@ -8,11 +8,12 @@ from telbridge.audio.formats import PCM_8K
 from telbridge.call.standing import EVERY_FRAMES, KEPT_MS, LEAD_MS, MOST_WINDOWS, WINDOW_FRAMES, Standing
 
 MS = PCM_8K.bytes_for_ms(1)
+FRAME_MS = 20
 
 
 @pytest.fixture
 def standing() -> Standing:
-    return Standing(PCM_8K)
+    return Standing(PCM_8K, FRAME_MS * MS)
 
 
 def waits(standing: Standing, ms: int, windows: int) -> None:
@@ -25,7 +26,15 @@ def test_what_stands_for_a_window_after_a_gap_may_go_but_for_what_is_kept(standi
     waits(standing, 500, 1)
     assert standing.surplus == 0, "it may have risen just so"
     waits(standing, 500, 1)
-    assert standing.surplus == (500 - KEPT_MS) * MS
+    assert standing.surplus == (500 - KEPT_MS) // FRAME_MS * FRAME_MS * MS
+
+
+@pytest.mark.parametrize("ms", range(KEPT_MS, KEPT_MS + FRAME_MS))
+def test_less_than_a_frame_beyond_what_is_kept_stays(standing: Standing, ms: int) -> None:
+    """Only whole frames go: who waited for the next one in order to shorten would do so for ever."""
+    standing.gap(500 * MS)
+    waits(standing, ms, 4)
+    assert not standing.may_go
 
 
 def test_no_more_may_go_than_silence_was_heard(standing: Standing) -> None:
