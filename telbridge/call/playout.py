@@ -20,12 +20,16 @@ from telbridge.audio.fade import fade_in, fade_out, fade_samples, peak
 from telbridge.audio.formats import AudioFormat
 from telbridge.audio.shortening import joined
 from telbridge.call.events import ReplyId
-from telbridge.call.standing import KEPT_MS, Standing
+from telbridge.call.standing import Standing
 
 QUIET: Final = 100
 """Of 32767, -50 dBFS: a frame that stays below it holds no speech."""
 PATIENCE_FRAMES: Final = 2
 """At the start of a reply, a chunk shorter than a frame waits so long for more before it is played alone."""
+WAITS_FROM_MS: Final = 40
+"""For who takes frames ahead of the clock: with so much of those before still to be heard, a frame may wait
+for the next one, to be joined with it, which comes 20 ms later. Once it waits, a bit later does as well:"""
+WAITS_TO_MS: Final = 20
 TAIL_PIECES: Final = 512
 """What was taken last is remembered: a carrier may not have played it yet. Speech of one reply in a row is
 one piece, so this reaches back further than any leg sends ahead."""
@@ -118,6 +122,8 @@ class Playout:
         self._last: bytes | memoryview | None = None
         self._fade: bytes | None = None
         self._waited = 0
+        self._held_back = False
+        """The next frame waits to be joined with the one behind it."""
         self._standing = Standing(audio_format, self.frame_bytes)
 
     # ------------------------------------------------------------ in
@@ -228,10 +234,17 @@ class Playout:
     def holds_back(self, standing_ms: int) -> bool:
         """Before a pull, for who takes frames ahead of the clock: whether the next frame waits for the one
         behind it, to be joined with it. `standing_ms` of those before are still to be heard."""
-        if not self._standing.may_go or standing_ms < KEPT_MS or len(self._replies) != 1:
+        waited, self._held_back = self._held_back, False
+        if not self._standing.may_go or len(self._replies) != 1:
             return False
         entry = self._replies[0]
-        return not entry.complete and not entry.dry_frames and entry.queued < 2 * self.frame_bytes
+        if entry.complete or entry.dry_frames or entry.queued >= 2 * self.frame_bytes:
+            return False
+        if standing_ms >= (WAITS_TO_MS if waited else WAITS_FROM_MS):
+            self._held_back = True
+        elif waited:
+            self._standing.in_vain()
+        return self._held_back
 
     @property
     def whole_frame_waits(self) -> bool:

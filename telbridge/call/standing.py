@@ -95,6 +95,10 @@ class Standing:
         self._gone += octets
         self._since = 0
 
+    def in_vain(self) -> None:
+        """A frame waited for the next one, which did not come in time: nothing goes for a while."""
+        self._begin_anew()
+
     def _judge(self) -> None:
         before, wait = self._least_before, self._least - self._went
         gaining = before is None or self._least > before + self._gain

@@ -39,6 +39,8 @@ class Line:
         self.way_ns, self.now_ns, self.stalled_until_ns = way_ms * MS, 0, 0
         self.played: list[tuple[int, int]] = []
         """Number of each frame of speech, and when it began to be heard."""
+        self.left_ms: list[int] = []
+        """The same frames: when they left."""
         self._end_ns = 0
         self._marks: deque[tuple[int, str]] = deque()
 
@@ -54,6 +56,7 @@ class Line:
             if message["event"] == "media":
                 begin_ns = max(arrival_ns, self._end_ns)
                 self.played.append((_number(base64.b64decode(message["media"]["payload"])), begin_ns))
+                self.left_ms.append(self.now_ns // MS)
                 self._end_ns = begin_ns + 20 * MS
             elif message["event"] == "mark":
                 back_ns = max(arrival_ns, self._end_ns) + self.way_ns
@@ -128,6 +131,8 @@ class Bed:
     downlink: Downlink
     said_ms: list[int]
     """When each frame was said."""
+    tick_at_ms: int = 11
+    """Of each 20 ms; a frame is said at 3."""
     brought: int = 0
     """So many of them have come."""
 
@@ -146,7 +151,7 @@ class Bed:
                 self.brought += 1
                 self.downlink.playout.append(ReplyId(1), _frame(self.brought - 1))
                 self.leg.wake()
-            if ms % 20 == 11:
+            if ms % 20 == self.tick_at_ms:
                 self.leg.tick(self.line.now_ns)
 
     def late_ms(self, from_ms: int, to_ms: int) -> float:
@@ -155,6 +160,14 @@ class Bed:
             begin_ns / MS - self.said_ms[number]
             for number, begin_ns in self.line.played
             if number >= 0 and from_ms <= self.said_ms[number] < to_ms
+        )
+
+    def waited(self, from_ms: int) -> int:
+        """So many of the loud frames that were said after that did not leave at once."""
+        return sum(
+            left_ms > self.said_ms[number]
+            for (number, _), left_ms in zip(self.line.played, self.line.left_ms, strict=True)
+            if number >= 0 and self.said_ms[number] >= from_ms
         )
 
     def loud_frames(self) -> list[int]:
@@ -229,6 +242,23 @@ def test_after_a_stall_an_agent_without_pauses_is_soon_heard_as_early_as_before(
     assert len(missing) <= 2 + 2 * totals.shortened_frames, missing
     assert totals.shortened_frames <= totals.underrun_frames
     assert loud == sorted(loud)
+
+
+@settings(max_examples=40, deadline=None)
+@given(stall_ms=st.integers(20, 150), at_ms=st.integers(1500, 1519), tick_at_ms=st.integers(0, 19))
+def test_what_little_stays_after_a_stall_holds_nothing_up(stall_ms: int, at_ms: int, tick_at_ms: int) -> None:
+    """Who holds a frame back to join it with the next one must get to join them."""
+
+    async def scene() -> Bed:
+        one = bed(20)
+        one.tick_at_ms = tick_at_ms
+        one.run(0, at_ms)
+        one.run(at_ms, at_ms + stall_ms, stalled=True)
+        one.run(at_ms + stall_ms, at_ms + 20_000)
+        return one
+
+    one = asyncio.run(scene())
+    assert one.waited(at_ms + stall_ms + 500) <= one.downlink.playout.totals.shortened_frames
 
 
 @settings(deadline=None)
