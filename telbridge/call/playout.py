@@ -189,9 +189,12 @@ class Playout:
     def pull(self, standing_ms: int = 0) -> bytes | memoryview:
         """One frame. A memoryview is a window on the agent's own audio, valid as long as it is held.
 
-        `standing_ms`: of the frames taken before, so much is still to be heard.
+        `standing_ms`: of the frames taken before, so much is still to be heard; negative: for so long nothing
+        has been, besides the frames of silence that were pulled.
         """
         self.starved = False
+        if standing_ms < 0 and self._replies and self._replies[0].pulled:
+            self._standing.jitter(self.format.bytes_for_ms(-standing_ms))
         if self._fade is not None:
             fade, self._fade = self._fade, None
             self._tail.append(_Piece(None, 0, self.frame_bytes))

@@ -32,7 +32,8 @@ class Media(Protocol):
     def speech(self, now_ns: int, *, ahead: bool, standing_ms: int = 0) -> bytes | memoryview | None:
         """The same for a leg that is not owed a frame each tick: None in place of silence. `ahead`: the frame
         before has not been played yet, so nothing is taken that may still grow. `standing_ms`: so much of
-        what was taken is still to be heard: a delay may be given back out of it."""
+        what was taken is still to be heard: a delay may be given back out of it. Negative: for so long
+        nothing has been, besides the frames for which None was given."""
 
     @property
     def more_speech(self) -> bool:

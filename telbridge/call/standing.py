@@ -50,6 +50,8 @@ class Standing:
         """To be calm before anything goes."""
         self._gone, self._since = 0, SOON_FRAMES
         """Since the last gap; frames since something went."""
+        self._crumbs = 0
+        """Silence inside the reply that makes no whole frame yet."""
         self._calm = self._frames = self._went = 0
         self._least = self._most = 0
         self._least_before: int | None = None
@@ -62,9 +64,20 @@ class Standing:
         self._gone, self._since = 0, SOON_FRAMES
         self._begin_anew()
 
+    def jitter(self, octets: int) -> None:
+        """So little silence stood inside the reply that it may be jitter; it, too, adds to the delay."""
+        self._crumbs += octets
+        whole = self._crumbs - self._crumbs % self._frame
+        self.owed += whole
+        self._crumbs -= whole
+        if self._since < SOON_FRAMES and self._gone:
+            self._windows = min(2 * self._windows, MOST_WINDOWS)
+            self._gone, self._since = 0, SOON_FRAMES
+            self._begin_anew()
+
     def over(self) -> None:
         """So is the reply."""
-        self.owed = 0
+        self.owed = self._crumbs = 0
         self._begin_anew()
 
     def waits(self, octets: int) -> None:

@@ -43,6 +43,29 @@ def test_no_more_may_go_than_silence_was_heard(standing: Standing) -> None:
     assert standing.surplus == 100 * MS
 
 
+def test_a_little_silence_now_and_then_adds_up(standing: Standing) -> None:
+    for _ in range(8):
+        standing.jitter(13 * MS)
+    assert standing.owed == 13 * 8 // FRAME_MS * FRAME_MS * MS
+    standing.over()
+    standing.jitter(13 * MS)
+    assert standing.owed == 0
+
+
+def test_who_needs_what_stood_there_against_jitter_is_watched_for_longer(standing: Standing) -> None:
+    patience = []
+    for _ in range(3):
+        for _ in range(20):
+            standing.jitter(5 * MS)
+        windows = 0
+        while not standing.surplus:
+            windows += 1
+            waits(standing, 140, 1)
+        patience.append(windows - 1)
+        standing.went(FRAME_MS * MS)
+    assert patience == [1, 2, 4]
+
+
 def test_who_is_far_ahead_is_left_alone(standing: Standing) -> None:
     standing.gap(100 * MS)
     waits(standing, 101 + LEAD_MS, 20)

@@ -42,11 +42,13 @@ from telbridge.legs.streams.socket import BINARY, TEXT
 from telbridge.legs.streams.transfer import CallControl, Transfer, Wish, destination
 
 FRAME_MS: Final = 20
-FRAME_NS: Final = FRAME_MS * 1_000_000
+MS: Final = 1_000_000
+FRAME_NS: Final = FRAME_MS * MS
 PARTING_NS: Final = 1_000_000_000
 """On top of the lead: for what stands at the carrier to be played before we close."""
 STALLED_FRAMES: Final = 2
 """Less is jitter."""
+JITTER_NS: Final = STALLED_FRAMES * FRAME_NS
 PAUSE_NS: Final = 500_000_000
 """Before a transfer, an agent that sends no more of its reply for so long is taken to have finished: some end
 it only with the answer to the tool call that asked for the transfer."""
@@ -210,7 +212,7 @@ class StreamLeg:
             self.end(Ending.AGENT_HUNG_UP)
             return
         self._state = _State.PARTING
-        self._parting_until_ns = now_ns + self._lead_ms * 1_000_000 + PARTING_NS
+        self._parting_until_ns = now_ns + self._lead_ms * MS + PARTING_NS
         self._mark(now_ns)
 
     def wake(self) -> None:
@@ -225,7 +227,7 @@ class StreamLeg:
         now_ns = self._clock()
         self._clear(now_ns)
         unplayed_ns = self._lead.cleared(now_ns) - self._silent_ns
-        return max(0, unplayed_ns) // 1_000_000
+        return max(0, unplayed_ns) // MS
 
     def tell(self, event: str, facts: Mapping[str, str | int | bool]) -> None:
         self._end_told = self._end_told or event == "ended"
@@ -454,7 +456,7 @@ class StreamLeg:
         frames: list[bytes] = []
         leaving = self._transfer.leaving
         while lead.room(FRAME_NS, dry_ns) and (not leaving or self._words_wait()):
-            standing_ms = -dry_ns // 1_000_000 if dry_ns < 0 else 0
+            standing_ms = -dry_ns // MS if dry_ns < 0 else -self._jitter_ms(dry_ns)
             speech = media.speech(now_ns, ahead=True, standing_ms=standing_ms)
             if speech is not None:
                 self._pack(speech, now_ns, frames)
@@ -467,6 +469,10 @@ class StreamLeg:
                 break
         if frames:
             self._wire.write(b"".join(frames))
+
+    def _jitter_ms(self, dry_ns: int) -> int:
+        """How long the carrier has been dry beyond what the call knows of, in whole frames."""
+        return min(max(0, dry_ns - self._dry_frames * FRAME_NS), JITTER_NS) // MS
 
     def _tell_dryness(self, dry_ns: int) -> None:
         """After a stall of ours the carrier has been dry for longer than anybody asked for silence."""
