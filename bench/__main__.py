@@ -17,6 +17,7 @@ from bench import (
     capacity,
     cpu,
     echo,
+    host,
     interruption,
     keys,
     kills,
@@ -34,7 +35,7 @@ from bench import (
     upgrade,
     wheel,
 )
-from bench.figures import Figure, show, store
+from bench.figures import Figure, show, store, told
 from bench.options import Options
 
 SECTIONS: Final[dict[str, Callable[[], Awaitable[list[Figure]]]]] = {
@@ -70,11 +71,15 @@ async def run(names: list[str], options: Options) -> list[Figure]:
     for name in names:
         started = time.monotonic()
         print(f"{name} …", end="", flush=True, file=sys.stderr)
+        taken = [await host.most_percent()]
         try:
             figures += await (SECTIONS[name]() if name in SECTIONS else WITH_OPTIONS[name](options))
         except Exception as error:  # noqa: BLE001 - one section that fails must not cost what the others found
             traceback.print_exception(error)
             figures.append(Figure(f"{name}: not measured", math.inf, type(error).__name__, "measured", False))
+        taken.append(await host.most_percent())
+        for when, percent in zip(("before", "after"), taken, strict=True):
+            figures.append(told(f"{name}: the host took from a busy core {when}", percent, "% of the time"))
         print(f" {time.monotonic() - started:.0f} s", file=sys.stderr)
     return figures
 
