@@ -31,6 +31,8 @@ class Telling:
         """`calls`: the live ones, by their ids."""
         self._calls, self._privacy = calls, privacy
         self._counts = 0, 0
+        self._figures: dict[str, dict[str, Any]] = {}
+        """As they were told last."""
 
     def count(self, calls: int, streams: int) -> None:
         """For the dispatcher, which sees neither the calls that were there before it nor those of streams."""
@@ -46,6 +48,7 @@ class Telling:
 
     def ended(self, record: Mapping[str, Any], worst: Sequence[Told]) -> None:
         """`worst`: for the supervisor's page of metrics."""
+        self._figures.pop(str(record["call_id"]), None)
         exemplar = {name: record[name] for name in ("call_id", "trace_id") if name in record}
         say(event="call_ended", call_id=record["call_id"], exemplar=exemplar, worst=worst)
 
@@ -57,7 +60,8 @@ class Telling:
                 say(event="call_now", call_id=call_id, part=part, last=last)
 
     async def figures(self) -> None:
-        """Of each call now and then, one after the other, so that the loop is never held up for long."""
+        """Of each call now and then, if they are new; one after the other, so that the loop is never held up
+        for long."""
         while True:
             for call_id in list(self._calls):
                 self._figures_of(call_id)
@@ -71,4 +75,7 @@ class Telling:
             return
         quality = call.look_at_line()
         mos = worse_mos(quality) if quality else None
-        say(event="call_figures", call_id=call_id, figures={**call.figures(), "mos": mos})
+        figures = {**call.figures(), "mos": mos}
+        if figures != self._figures.get(call_id):
+            self._figures[call_id] = figures
+            say(event="call_figures", call_id=call_id, figures=figures)

@@ -246,7 +246,8 @@ def test_after_a_stall_an_agent_without_pauses_is_soon_heard_as_early_as_before(
     totals = one.downlink.playout.totals
     # Nor can two frames that have become one, or a frame that fades in or out around a gap, be recognised.
     assert len(missing) <= 2 + 2 * totals.shortened_frames, missing
-    assert totals.shortened_frames <= totals.underrun_frames
+    # A gap of less than two frames is owed, but no underrun.
+    assert totals.shortened_frames <= totals.underrun_frames + 2
     assert loud == sorted(loud)
 
 
