@@ -1,29 +1,22 @@
-"""What a call by media stream costs and how late its echo is, beside a bare aiohttp echo of the same.
-
-telbridge has one core to itself, as the bare echo has; the load and the agent have the other.
-"""
+"""What a call by media stream costs and how late its echo is, beside a bare aiohttp echo of the same."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import random
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
 
-from bench.crowd import on_two_cores
 from bench.figures import Figure, at_most, percentile, told
 from bench.phone import undisturbed
-from bench.processes import CpuClock, CpuShare, child_pid, worker_pid
-from bench.sides import STREAMS, floor, running
-from bench.stream_lines import TOKEN
+from bench.processes import CpuClock, CpuShare, child, child_pid, echo_bridge, worker_pid
 from telbridge.caller.streams.dialects import TwilioDialect
 from telbridge.caller.streams.phone import CALLED, CALLER, TEST_ACCOUNT
 from telbridge.caller.streams.webhook import Account, new_sid, post, read_twiml, sign, voice_form
@@ -37,6 +30,7 @@ SPOKEN, CYCLE = 10, 40
 """Frames: 200 ms of every 800. The pauses let the bridge give back what a stall of this machine left."""
 _QUIET: Final = b"\xff" * 160
 _PAYLOAD: Final = '"payload":"'
+_TOKEN: Final = "0123456789abcdef0123456789abcdef"
 
 
 @dataclass(slots=True)
@@ -91,13 +85,14 @@ class _Caller:
 
 
 async def measure() -> list[Figure]:
-    with on_two_cores() as cores, tempfile.TemporaryDirectory(prefix="telbridge-bench-") as folder:
-        async with floor(cores, STREAMS) as ready:
-            base = f"http://127.0.0.1:{ready['port']}"
-            (bare,), floor_echoes = await _load(base, [ready["pid"]], webhook=False)
-        async with running(cores, "echo", Path(folder)) as bridge:
-            pids = [worker_pid(bridge), child_pid(bridge.process.pid, "telbridge.agent")]
-            (worker, agent), echoes = await _load(f"http://127.0.0.1:{bridge.http_port}", pids, webhook=True)
+    os.environ["TWILIO_AUTH_TOKEN"] = _TOKEN
+    async with child("bench.stream_floor") as floor:
+        (bare,), floor_echoes = await _load(
+            f"http://127.0.0.1:{floor['port']}", [floor["pid"]], webhook=False
+        )
+    async with echo_bridge("built") as bridge:
+        pids = [worker_pid(bridge), child_pid(bridge.process.pid, "telbridge.agent")]
+        (worker, agent), echoes = await _load(f"http://127.0.0.1:{bridge.http_port}", pids, webhook=True)
     added = percentile(echoes.late_ms, 95) - percentile(floor_echoes.late_ms, 95)
     return [
         told(f"streams: bare aiohttp echo, {CALLS} calls, a call", bare.used / CALLS, "% of a core"),
@@ -147,11 +142,11 @@ async def _talking(
     for number in range(CALLS):
         call_sid, url, parameters = new_sid("CA"), base + "/twilio/stream", {}
         if webhook:
-            account = Account(TEST_ACCOUNT, TOKEN)
+            account = Account(TEST_ACCOUNT, _TOKEN)
             form = voice_form(account, call_sid, CALLER, CALLED)
             twiml = read_twiml(await post(http, account, base + "/twilio/voice", form))
             url, parameters = twiml.url, dict(twiml.parameters)
-        headers = {"X-Twilio-Signature": sign(TOKEN, url)}
+        headers = {"X-Twilio-Signature": sign(_TOKEN, url)}
         socket = await http.ws_connect(url, headers=headers, compress=0)
         dialect = TwilioDialect(new_sid("MZ"), call_sid, TEST_ACCOUNT, parameters)
         for message in dialect.opening():
