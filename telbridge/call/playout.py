@@ -238,7 +238,7 @@ class Playout:
         """Before a pull, for who takes frames ahead of the clock: whether the next frame waits for the one
         behind it, to be joined with it. `standing_ms` of those before are still to be heard."""
         waited, self._held_back = self._held_back, False
-        if not self._standing.may_go or len(self._replies) != 1:
+        if not self._standing.surplus or not self._standing.may_go or len(self._replies) != 1:
             return False
         entry = self._replies[0]
         if entry.complete or entry.dry_frames or entry.queued >= 2 * self.frame_bytes:

@@ -66,6 +66,8 @@ class Way:
         self.agent_muted = False
         self.paused = False
         """The session is not read: too much is queued."""
+        self.more_speech = False
+        """See `Media.more_speech`."""
         self.deaf = False
         """Our own last words are being said, or all is over: nothing may stir any more."""
 
@@ -112,17 +114,14 @@ class Way:
         """For a leg that sends ahead (`Media.speech`)."""
         if self.held or self.answered_ns is None:
             return None
-        frame = self._downlink.speech(now_ns, ahead=ahead, standing_ms=standing_ms)
+        downlink = self._downlink
+        frame = downlink.speech(now_ns, ahead=ahead, standing_ms=standing_ms)
+        self.more_speech = downlink.more
         if frame is not None and (tape := self._taping.tape) is not None:
             tape.agent_ahead(frame, now_ns)
         if self.paused:
             self._go_on_reading()
         return frame
-
-    @property
-    def more_speech(self) -> bool:
-        """For a leg that sends ahead (`Media.more_speech`)."""
-        return self._downlink.more
 
     def lagged(self, frames: int, *, just_now: bool) -> None:
         """For a leg that sends ahead (`Media.lagged`)."""

@@ -36,7 +36,7 @@ _UNSENT_MAX_OCTETS: Final = 2048
 """What the kernel may hold unsent before a write. Left to itself it takes megabytes, minutes of G.711: a
 network that fell behind would never be noticed, and what it then delivers answers nobody."""
 
-_ASK_KERNEL_EVERY: Final = 5
+_ASK_KERNEL_EVERY: Final = 10
 
 _SIOCOUTQNSD: Final = 0x894B
 """linux/sockios.h: octets not yet sent, not counting those sent and not acknowledged."""
@@ -105,6 +105,17 @@ class AgentSocket(aiohttp.ClientWebSocketResponse[Any]):
             self._agent_fd = None  # no TCP
             return 0
 
+    def write_at_once(self, payload: bytes, kind: WSMsgType) -> bool:
+        """Hand one whole frame to the transport, unless something written before waits there still. True on a
+        closed connection: the reader tells."""
+        transport = self._agent_transport
+        if transport.is_closing():
+            return True
+        if transport.get_write_buffer_size():
+            return False
+        transport.write(masked_frame(kind, payload, getrandbits(32).to_bytes(4, "big")))
+        return True
+
     def write(self, payload: bytes, kind: WSMsgType) -> None:
         """Hand one whole frame to the transport. Does nothing on a closed connection: the reader tells."""
         transport = self._agent_transport
@@ -152,8 +163,8 @@ class Outgoing:
         if self._look_again is None:
             socket = self._socket
             # The kernel is asked with every few frames: the system call costs a tenth of sending one.
-            if not (socket.is_buffering if self._frames % _ASK_KERNEL_EVERY else socket.is_behind):
-                socket.write(message, self._uplink_kind)
+            asks = self._frames % _ASK_KERNEL_EVERY == 0
+            if not (asks and socket.is_behind) and socket.write_at_once(message, self._uplink_kind):
                 return
         self._audio.append((message, frame_octets))
         self._audio_octets += frame_octets

@@ -351,9 +351,9 @@ def talk(lead: Lead, carrier: Carrier, from_ms: int, to_ms: int, *, speaking: bo
             carrier.marks.remove((back_ns, number))
             lead.mark_played(number, now_ns)
         while speaking and lead.room(FRAME_NS, lead.dry_ns(now_ns)):
-            lead.sent(FRAME_NS, now_ns)
+            mark_is_due = lead.sent(FRAME_NS, now_ns)
             carrier.gets(now_ns)
-            if lead.mark_is_due and (number_due := lead.mark(now_ns)) is not None:
+            if mark_is_due and (number_due := lead.mark(now_ns)) is not None:
                 carrier.marks_here(number_due, now_ns)
         most_ns = max(most_ns, carrier.unplayed_ns(now_ns) - carrier.way_ns - carrier.buffer_ns)
         lead.check(now_ns)
@@ -421,8 +421,7 @@ def test_a_peer_that_never_answers_marks_is_served_by_our_clock() -> None:
 
 def test_marks_of_before_a_clear_prove_nothing() -> None:
     lead = Lead(200, marks=True)
-    lead.sent(FRAME_NS, 0)
-    assert lead.mark_is_due
+    assert lead.sent(FRAME_NS, 0), "a mark is due"
     stale = lead.mark(0)
     assert stale is not None
     assert lead.cleared(5 * MS) == 15 * MS

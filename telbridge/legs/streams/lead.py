@@ -60,18 +60,15 @@ class Lead:
         """Whether another frame may be sent; `dry_ns`: as it is now."""
         return not self.stopped and frame_ns - dry_ns <= self._lead_ns
 
-    def sent(self, frame_ns: int, now_ns: int) -> None:
-        """A frame was sent."""
+    def sent(self, frame_ns: int, now_ns: int) -> bool:
+        """A frame was sent; whether a mark is due: behind the first frame of a stretch of speech, and every
+        200 ms."""
         if self._end_ns < now_ns and self._end(now_ns) < now_ns:
             self._end_ns, self._folded_ns = now_ns, 0
             if now_ns - self._marked_at_ns >= MARK_EVERY_NS:
                 self._marked_ns = self._sent_ns - MARK_EVERY_NS  # The first frame gets a mark.
         self._end_ns += frame_ns
         self._sent_ns += frame_ns
-
-    @property
-    def mark_is_due(self) -> bool:
-        """Behind the first frame of a stretch of speech, and every 200 ms."""
         return self._sent_ns - self._marked_ns >= MARK_EVERY_NS
 
     def mark(self, now_ns: int) -> int | None:

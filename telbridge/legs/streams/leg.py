@@ -460,7 +460,7 @@ class StreamLeg:
             speech = media.speech(now_ns, ahead=True, standing_ms=standing_ms)
             if speech is not None:
                 self._pack(speech, now_ns, frames)
-                dry_ns = lead.dry_ns(now_ns)
+                dry_ns = min(dry_ns, 0) - FRAME_NS
             if not media.more_speech:
                 if not leaving:
                     self._rests_until_ns = now_ns - dry_ns + self._patience_ns
@@ -519,8 +519,7 @@ class StreamLeg:
         frames.append(self._wire.framed(self._opcode, self._peer.audio(speech)))
         self._sent_frames += 1
         lead = self._lead
-        lead.sent(FRAME_NS, now_ns)
-        if lead.mark_is_due and (number := lead.mark(now_ns)) is not None:
+        if lead.sent(FRAME_NS, now_ns) and (number := lead.mark(now_ns)) is not None:
             mark = self._peer.mark(str(number))
             if mark is not None:
                 frames.append(self._framed(mark))
