@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import structlog
 
 from telbridge.audio.formats import PCMU_8K
@@ -29,6 +30,7 @@ from tests.ports import free_port
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 PATIENCE_S = 20.0
+TRIES, SETTLED_S = 10, 1.5
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,16 @@ class StreamBed:
         side = self.sides[-1]
         await side.ready()
         return call, side
+
+
+async def say_until(side: Side, words: bytes, condition: Callable[[], bool]) -> None:
+    """The agent says it (μ-law, 8 kHz), and again where a machine that stood still has torn it."""
+    for _ in range(TRIES):
+        side.says(words)
+        with suppress(TimeoutError):
+            await until(condition, len(words) / 8_000 + SETTLED_S)
+            return
+    pytest.fail(f"not so after the words were said {TRIES} times")
 
 
 async def until(condition: Any, within_s: float = PATIENCE_S) -> None:

@@ -23,7 +23,7 @@ from telbridge.config import ConfigErrors, load
 from telbridge.legs.streams.announcements import MOST, Announcement, Announcements
 from telbridge.legs.streams.audiosocket import AUDIO, AudioSocketPeer, Compressed, FrameCutter, framed
 from telbridge.legs.streams.peer import Fault, Happening, Ignored, Key, Started, Stopped
-from tests.legs.stream_bed import stream_bed, until
+from tests.legs.stream_bed import say_until, stream_bed, until
 from tests.legs.test_stream_calls import MS, heard, speech, spoken_part
 
 MS_NS = 1_000_000
@@ -186,8 +186,7 @@ async def test_speech_is_sent_in_real_time_however_fast_the_agent_is() -> None:
     answer = speech(700)
     async with stream_bed() as bed:
         call, side = await bed.dial(bed.audiosocket())
-        side.says(answer)
-        await until(lambda: spoken_part(answer) in heard(call))
+        await say_until(side, answer, lambda: spoken_part(answer) in heard(call))
         # Two frames ahead, and the simulator plays by a tick of its own.
         assert call.player.counters.most_buffered <= (40 + 20) * MS
 

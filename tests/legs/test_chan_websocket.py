@@ -26,7 +26,7 @@ from telbridge.legs.streams.peer import (
     Message,
     Started,
 )
-from tests.legs.stream_bed import stream_bed, until
+from tests.legs.stream_bed import say_until, stream_bed, until
 from tests.legs.test_stream_calls import MS, heard, speech, spoken_part
 
 CHANNEL = "1795280000.7"
@@ -179,9 +179,8 @@ async def test_mu_law_passes_untouched_both_ways(control: str) -> None:
     answer = speech(400)
     async with stream_bed() as bed:
         call, side = await bed.dial(bed.chan_websocket(control=control))
-        side.says(answer)
         await call.play(np.random.default_rng(3).integers(-8000, 8000, 3200).astype("<i2").tobytes())
-        await until(lambda: spoken_part(answer) in heard(call))
+        await say_until(side, answer, lambda: spoken_part(answer) in heard(call))
         await until(lambda: len(b"".join(side.session.uplink)) >= 8 * 450)
         assert b"".join(side.session.uplink) in b"".join(packet.payload for packet in call.sent)
         assert call.facts.complaints == []
