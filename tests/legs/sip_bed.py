@@ -259,10 +259,17 @@ class Caller:
     def send(self, text: str | bytes) -> None:
         self.sip.sendto(text.encode() if isinstance(text, str) else text, (HOST, self.bridge.port))
 
+    def _received(self) -> bytes:
+        """The bridge's next message. To whoever had this port before, somebody else may still send."""
+        while True:
+            data, (_, port) = self.sip.recvfrom(65536)
+            if port == self.bridge.port:
+                return data
+
     def response(self, *, to: str = "", final: bool = True) -> tuple[int, str]:
         """The next response (to that method); provisional ones are passed over unless `final` is off."""
         while True:
-            text = self.sip.recv(65536).decode()
+            text = self._received().decode()
             if not text.startswith("SIP/2.0 "):
                 continue
             status = int(text.split()[1])
@@ -281,7 +288,7 @@ class Caller:
         try:
             while (left_s := deadline - time.monotonic()) > 0:
                 self.sip.settimeout(left_s)
-                if words in self.sip.recv(65536).decode():
+                if words in self._received().decode():
                     return True
         except TimeoutError:
             pass
@@ -292,7 +299,7 @@ class Caller:
     def nothing_comes(self, seconds: float) -> bool:
         self.sip.settimeout(seconds)
         try:
-            self.sip.recv(65536)
+            self._received()
         except TimeoutError:
             return True
         finally:
