@@ -269,7 +269,7 @@ class Caller:
     def response(self, *, to: str = "", final: bool = True) -> tuple[int, str]:
         """The next response (to that method); provisional ones are passed over unless `final` is off."""
         while True:
-            text = self._received().decode()
+            text = self.received().decode()
             if not text.startswith("SIP/2.0 "):
                 continue
             status = int(text.split()[1])
@@ -288,7 +288,7 @@ class Caller:
         try:
             while (left_s := deadline - time.monotonic()) > 0:
                 self.sip.settimeout(left_s)
-                if words in self._received().decode():
+                if words in self.received().decode():
                     return True
         except TimeoutError:
             pass
@@ -299,7 +299,7 @@ class Caller:
     def nothing_comes(self, seconds: float) -> bool:
         self.sip.settimeout(seconds)
         try:
-            self._received()
+            self.received()
         except TimeoutError:
             return True
         finally:

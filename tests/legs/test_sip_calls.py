@@ -118,7 +118,7 @@ def test_we_can_hang_up(bridge: Bridge) -> None:
         caller.echo(0, wanted=1)
         bridge.do("hang_up", call=call)
         ended = bridge.event("LegEnded", call=call)
-        while not (text := caller.sip.recv(65536).decode()).startswith("BYE "):
+        while not (text := caller.received().decode()).startswith("BYE "):
             pass
         head = [
             line

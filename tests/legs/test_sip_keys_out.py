@@ -153,7 +153,7 @@ def test_keys_go_out_by_info_where_there_are_no_telephone_events(either_way: Bri
 
 def next_info(caller: Caller, after: str = "") -> str:
     """The next INFO of the bridge; `after`: the one before it, of which copies may come."""
-    while not (text := caller.sip.recv(65536).decode()).startswith("INFO ") or text == after:
+    while not (text := caller.received().decode()).startswith("INFO ") or text == after:
         pass
     return text
 
