@@ -259,7 +259,7 @@ class Caller:
     def send(self, text: str | bytes) -> None:
         self.sip.sendto(text.encode() if isinstance(text, str) else text, (HOST, self.bridge.port))
 
-    def _received(self) -> bytes:
+    def received(self) -> bytes:
         """The bridge's next message. To whoever had this port before, somebody else may still send."""
         while True:
             data, (_, port) = self.sip.recvfrom(65536)
