@@ -193,8 +193,8 @@ class Playout:
         has been, besides the frames of silence that were pulled.
         """
         self.starved = False
-        if standing_ms < 0 and self._replies and self._replies[0].pulled:
-            self._standing.jitter(self.format.bytes_for_ms(-standing_ms))
+        if standing_ms < 0:
+            self._note_jitter(-standing_ms)
         if self._fade is not None:
             fade, self._fade = self._fade, None
             self._tail.append(_Piece(None, 0, self.frame_bytes))
@@ -316,7 +316,7 @@ class Playout:
         """The next frame, made of up to two, if there is delay to be given back; None: as it is. What is left
         out counts as heard."""
         standing, size = self._standing, self.frame_bytes
-        standing.waits(entry.queued + self.format.bytes_for_ms(standing_ms))
+        standing.waits(entry.queued + self.format.bytes_for_ms(max(0, standing_ms)))
         if not standing.surplus or entry.queued < 2 * size:
             return None
         if not standing.may_go and peak(self._peek(entry, size), self.format) >= QUIET:
@@ -351,6 +351,11 @@ class Playout:
         self.totals.underruns += 1
         self.totals.underrun_frames += frames
         self._standing.gap(frames * self.frame_bytes)
+
+    def _note_jitter(self, silent_ms: int) -> None:
+        entry = self._replies[0] if self._replies else None
+        if entry is not None and entry.pulled:
+            self._standing.jitter(self.format.bytes_for_ms(silent_ms), alone=not entry.dry_frames)
 
     def _starve(self) -> bytes | memoryview:
         """Silence, after a fade if there was sound."""

@@ -64,13 +64,14 @@ class Standing:
         self._gone, self._since = 0, SOON_FRAMES
         self._begin_anew()
 
-    def jitter(self, octets: int) -> None:
-        """So little silence stood inside the reply that it may be jitter; it, too, adds to the delay."""
+    def jitter(self, octets: int, *, alone: bool) -> None:
+        """So little silence stood inside the reply that it may be jitter; it, too, adds to the delay. Not
+        `alone`: a gap is noted with it, and tells for itself how long to watch."""
         self._crumbs += octets
         whole = self._crumbs - self._crumbs % self._frame
         self.owed += whole
         self._crumbs -= whole
-        if self._since < SOON_FRAMES and self._gone:
+        if alone and self._since < SOON_FRAMES and self._gone:
             self._windows = min(2 * self._windows, MOST_WINDOWS)
             self._gone, self._since = 0, SOON_FRAMES
             self._begin_anew()

@@ -48,7 +48,6 @@ class Telling:
 
     def ended(self, record: Mapping[str, Any], worst: Sequence[Told]) -> None:
         """`worst`: for the supervisor's page of metrics."""
-        self._figures.pop(str(record["call_id"]), None)
         exemplar = {name: record[name] for name in ("call_id", "trace_id") if name in record}
         say(event="call_ended", call_id=record["call_id"], exemplar=exemplar, worst=worst)
 
@@ -63,6 +62,9 @@ class Telling:
         """Of each call now and then, if they are new; one after the other, so that the loop is never held up
         for long."""
         while True:
+            self._figures = {
+                call_id: told for call_id, told in self._figures.items() if call_id in self._calls
+            }
             for call_id in list(self._calls):
                 self._figures_of(call_id)
                 await asyncio.sleep(FIGURES_S / max(1, len(self._calls)))

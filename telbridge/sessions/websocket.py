@@ -105,17 +105,6 @@ class AgentSocket(aiohttp.ClientWebSocketResponse[Any]):
             self._agent_fd = None  # no TCP
             return 0
 
-    def write_at_once(self, payload: bytes, kind: WSMsgType) -> bool:
-        """Hand one whole frame to the transport, unless something written before waits there still. True on a
-        closed connection: the reader tells."""
-        transport = self._agent_transport
-        if transport.is_closing():
-            return True
-        if transport.get_write_buffer_size():
-            return False
-        transport.write(masked_frame(kind, payload, getrandbits(32).to_bytes(4, "big")))
-        return True
-
     def write(self, payload: bytes, kind: WSMsgType) -> None:
         """Hand one whole frame to the transport. Does nothing on a closed connection: the reader tells."""
         transport = self._agent_transport
@@ -163,8 +152,8 @@ class Outgoing:
         if self._look_again is None:
             socket = self._socket
             # The kernel is asked with every few frames: the system call costs a tenth of sending one.
-            asks = self._frames % _ASK_KERNEL_EVERY == 0
-            if not (asks and socket.is_behind) and socket.write_at_once(message, self._uplink_kind):
+            if not (socket.is_buffering if self._frames % _ASK_KERNEL_EVERY else socket.is_behind):
+                socket.write(message, self._uplink_kind)
                 return
         self._audio.append((message, frame_octets))
         self._audio_octets += frame_octets

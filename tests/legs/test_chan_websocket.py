@@ -179,8 +179,10 @@ async def test_mu_law_passes_untouched_both_ways(control: str) -> None:
     answer = speech(400)
     async with stream_bed() as bed:
         call, side = await bed.dial(bed.chan_websocket(control=control))
-        await call.play(np.random.default_rng(3).integers(-8000, 8000, 3200).astype("<i2").tobytes())
-        await say_until(side, answer, lambda: spoken_part(answer) in heard(call))
+        await asyncio.gather(
+            call.play(np.random.default_rng(3).integers(-8000, 8000, 3200).astype("<i2").tobytes()),
+            say_until(side, answer, lambda: spoken_part(answer) in heard(call)),
+        )
         await until(lambda: len(b"".join(side.session.uplink)) >= 8 * 450)
         assert b"".join(side.session.uplink) in b"".join(packet.payload for packet in call.sent)
         assert call.facts.complaints == []
