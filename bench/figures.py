@@ -15,6 +15,8 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
+from telbridge.compiled import is_compiled
+
 RESULTS: Final = Path(__file__).parent / "results"
 
 
@@ -87,6 +89,7 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "compiled": is_compiled(),
         "load_1min": round(os.getloadavg()[0], 2),
     }
 

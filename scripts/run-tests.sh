@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# All tests. Those with real calls run in two lanes, batch after batch: they mostly wait for the clock. Those without
-# take what the calls leave of the machine. The output of each batch comes whole when it has ended; SIGTERM (a time
-# limit) brings what there is of the others. Exit status 1 if any fails.
+# run-tests.sh PYTEST [COMPILED]: all tests, and some of them again with the compiled telbridge in that folder. Those
+# with real calls run in two lanes, batch after batch: they mostly wait for the clock. Those without take what the
+# calls leave of the machine. The output of each batch comes whole when it has ended; SIGTERM (a time limit) brings
+# what there is of the others. Exit status 1 if any fails.
 set -u
 pytest=$1
+compiled=${2:+$PWD/$2}
 logs=$(mktemp -d)
-export pytest logs
+export pytest compiled logs
 calls=(
   "tests/e2e/test_calls.py"
   "tests/legs/test_sip_guard.py"
@@ -17,13 +19,21 @@ calls=(
 # What nobody named: new files are never forgotten.
 named="${calls[*]}"
 calls=("tests/e2e ${named//tests\//--ignore=tests/}" "tests/legs ${named//tests\//--ignore=tests/}" "${calls[@]}")
+if [ -n "$compiled" ]; then # the way of a frame, pure and with real calls
+  calls+=("compiled:tests/legs/test_sip_calls.py tests/legs/test_stream_calls.py tests/legs/test_stream_delay.py")
+  calls+=("compiled:tests/test_compiled.py tests/call tests/sockets tests/sessions tests/e2e/test_bad_agents.py")
+fi
 others="tests --ignore=tests/caller --ignore=tests/legs --ignore=tests/e2e"
 
 batch() { # words for pytest; the rest is said before it
-  local log status=0
+  local log status=0 words=${1#compiled:} environment=()
+  if [ "$words" != "$1" ]; then
+    environment=(env PYTHONSAFEPATH=1 "PYTHONPATH=$compiled:$PWD" TELBRIDGE_REQUIRE_COMPILED=1)
+    words+=" -o pythonpath="
+  fi
   log=$(mktemp "$logs/XXXXXX")
   # shellcheck disable=SC2086 # they are words
-  "${@:2}" "$pytest" -p no:cacheprovider --durations=10 $1 >"$log" 2>&1 || status=1
+  "${@:2}" "${environment[@]}" "$pytest" -p no:cacheprovider --durations=10 $words >"$log" 2>&1 || status=1
   flock "$logs" cat "$log"
   rm -f "$log"
   return "$status"

@@ -118,7 +118,7 @@ class SpeechMeter:
     def _sound(self, pcm: bytes | memoryview, level: int, now_ns: int) -> bool:
         if self.speaking:
             if level > self._speech:
-                self._speech = level
+                self._speech = float(level)
             if self._gap == 0:
                 self.last_voiced_ns, self._last = now_ns, bytes(pcm)
             self._gap = 0  # A lone sound after a pause is a click, unless another one follows.

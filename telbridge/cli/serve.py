@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import structlog
 import typer
 
+from telbridge.compiled import is_compiled
 from telbridge.config import ConfigErrors, Settings, load, warnings
 from telbridge.ops import logging
 from telbridge.serving.births import Nursery
@@ -54,6 +55,7 @@ def _announce(settings: Settings, ready: Mapping[str, Any]) -> None:
         agent=settings.call.agent,
         records=settings.records.where(),
         pjsua2=ready["pjsua2"],
+        code="compiled" if is_compiled() else "interpreted",
     )
     if "phone" in ready:
         log.info("call_from_browser", url=ready["phone"])

@@ -325,8 +325,9 @@ class Link:
         self._incoming.hold(False)
         try:
             async with asyncio.timeout(self._patience.close_s):
-                while (await self._incoming.next()).type in _ALIVE:
-                    pass
+                await self._incoming.arrival()
+                while self._incoming.take().type in _ALIVE:
+                    await self._incoming.arrival()
         except TimeoutError:
             self._log.debug("session_close_timeout")
             return False

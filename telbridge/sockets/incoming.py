@@ -116,11 +116,13 @@ class Incoming:
 
     # ------------------------------------------------------------ the reader's side
 
-    async def arrival(self) -> None:
-        """Until there is something to take."""
-        while not self._unread:
+    def arrival(self) -> asyncio.Future[None]:
+        """Done once there is something to take. One waits at a time."""
+        if self._arrival is None or self._arrival.done():
             self._arrival = asyncio.get_running_loop().create_future()
-            await self._arrival
+            if self._unread:
+                self._arrival.set_result(None)
+        return self._arrival
 
     def take(self) -> WSMessage:
         """The next message; only after `arrival`. CLOSED or ERROR is the last."""
@@ -128,11 +130,6 @@ class Incoming:
         self._unread_octets -= _octets(message)
         self._mind_reading()
         return message
-
-    async def next(self) -> WSMessage:
-        """Both of them."""
-        await self.arrival()
-        return self.take()
 
     def wake(self) -> None:
         """Whoever waits for a message gets CLOSING; what the peer still sends comes after it."""

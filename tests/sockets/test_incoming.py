@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-from aiohttp import WSMsgType
+from aiohttp import WSMessage, WSMsgType
 
 from telbridge.sockets.incoming import MESSAGES_A_TURN, UNREAD_OCTETS, Incoming
 
@@ -40,6 +40,11 @@ def an_incoming() -> tuple[Incoming, Transport, list[Any]]:
     return incoming, transport, heard
 
 
+async def taken(incoming: Incoming) -> WSMessage:
+    await incoming.arrival()
+    return incoming.take()
+
+
 async def test_data_is_heard_at_once() -> None:
     incoming, _, heard = an_incoming()
     incoming.feed_data(text("a") + text("b"))
@@ -52,7 +57,7 @@ async def test_what_is_too_much_for_one_turn_waits_and_all_behind_it_keeps_its_p
     incoming.feed_data(b"".join(map(text, names)))
     incoming.feed_data(text("later"))
     assert heard == names[:MESSAGES_A_TURN]
-    rest = [(await incoming.next()).data for _ in range(4)]
+    rest = [(await taken(incoming)).data for _ in range(4)]
     assert rest == [*names[MESSAGES_A_TURN:], "later"]
     incoming.feed_data(text("straight"))
     assert heard[-1] == "straight"
@@ -65,7 +70,7 @@ async def test_on_hold_nothing_is_heard_and_the_network_keeps_the_rest() -> None
     assert (heard, transport.reading) == ([], False)
     incoming.hold(False)
     assert transport.reading
-    assert (await incoming.next()).data == "a"
+    assert (await taken(incoming)).data == "a"
 
 
 async def test_a_peer_that_sends_more_than_is_taken_is_not_read_any_further() -> None:
@@ -77,17 +82,14 @@ async def test_a_peer_that_sends_more_than_is_taken_is_not_read_any_further() ->
         kept += 1_000
     assert kept <= UNREAD_OCTETS + 1_000
     while not transport.reading:
-        await incoming.next()
+        await taken(incoming)
 
 
 async def test_the_end_wakes_who_waits_and_is_told_once() -> None:
     incoming, _, _ = an_incoming()
-    waiting = asyncio.create_task(incoming.next())
+    waiting = asyncio.create_task(taken(incoming))
     await asyncio.sleep(0)
     incoming.feed_eof()
     incoming.set_exception(OSError())
     assert (await waiting).type is WSMsgType.CLOSED
-    other = asyncio.create_task(incoming.arrival())
-    await asyncio.sleep(0)
-    assert not other.done()
-    other.cancel()
+    assert not incoming.arrival().done()

@@ -30,6 +30,7 @@ from telbridge.legs.sip.backlog import Backlog
 from telbridge.legs.sip.edge import response
 from telbridge.legs.sip.keys import KeyWatch
 from telbridge.legs.sip.keys_out import CannotPress, KeysOut, Way
+from telbridge.legs.sip.lines import media_lines
 from telbridge.legs.sip.message import offered_codec
 from telbridge.legs.sip.ports import FRAME_BYTES, FRAME_MS, AudioPort
 from telbridge.legs.sip.quality import QualityBook
@@ -254,17 +255,14 @@ class SipLeg:
             self._line.drop_later(self)
 
     def media_state_changed(self) -> None:
-        # A nested object does not keep the one around it alive: `info` must outlive `lines`.
-        info = self._call.getInfo()
-        lines = info.media
-        if any(line.audioConfSlot >= 0 for line in lines):
+        lines = media_lines(self._pj, self._call)
+        if lines.active:
             self._port.stream_active(self._call)
             self._inband = None if self._quality.takes_events(self._call) else DtmfDetector()
-        held = any(line.status == self._pj.PJSUA_CALL_MEDIA_REMOTE_HOLD for line in lines)
-        if held != self._held:
-            self._held = held
+        if lines.held != self._held:
+            self._held = lines.held
             now_ns = self._clock()
-            self._emit(Held(now_ns) if held else Resumed(now_ns))
+            self._emit(Held(now_ns) if lines.held else Resumed(now_ns))
         self._start_talking()
 
     def stream_created(self, parameters: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Final, Protocol, assert_never
@@ -39,7 +39,7 @@ from telbridge.legs.streams.peer import (
     StreamPeer,
 )
 from telbridge.legs.streams.socket import BINARY, TEXT
-from telbridge.legs.streams.transfer import CallControl, Transfer, Wish, destination
+from telbridge.legs.streams.transfer import CallControl, Transfer, Wish, destination, nothing_told
 
 FRAME_MS: Final = 20
 MS: Final = 1_000_000
@@ -249,9 +249,9 @@ class StreamLeg:
             drift_ppm=self._intake.drift.ppm,
         )
 
-    async def told(self) -> Mapping[str, str]:
+    def told(self) -> Awaitable[Mapping[str, str]]:
         """What the carrier told of the call beside its stream, by its own names; once the leg has ended."""
-        return {} if self._control is None else await self._control.told()
+        return nothing_told() if self._control is None else self._control.told()
 
     # ---------------------------------------------------------------- for door and clock
 

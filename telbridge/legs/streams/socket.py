@@ -99,7 +99,8 @@ class StreamSocket:
         while True:
             try:
                 async with asyncio.timeout(None if self._closing else self._beat_s):
-                    return await self._incoming.next()
+                    await self._incoming.arrival()
+                    return self._incoming.take()
             except TimeoutError:
                 if self._pinged:
                     self._transport.abort()

@@ -89,6 +89,11 @@ class CallControl(Protocol):
         word is waited for, within bounds."""
 
 
+async def nothing_told() -> Mapping[str, str]:
+    """Of a carrier that can do nothing but stream."""
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What the carrier is to be told when it asks what follows the stream."""
