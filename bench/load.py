@@ -156,6 +156,8 @@ class Bench:
                 knee = self.knees[side.name] = await find(self.ladder, climb.verdict)
                 half = knee.calls // 2
                 if half and half not in climb.measured:
+                    # Of calls that never met the knee: a frame that stood in their buffers there may stay.
+                    await crowd.resize(0)
                     await climb.verdict(half)
 
     async def _talk(self, side: Side, brain: str, calls: int, floors: Floors) -> None:
