@@ -28,7 +28,7 @@ demo: $(VENV)/.run ## start everything, place a call that holds a short conversa
 	$(BIN)/telbridge demo
 
 test: $(VENV)/.run ## everything that CI runs: lint, types, import rule, all tests on both pjsua2 builds
-	$(MAKE) --no-print-directory -j2 --output-sync=target compiled pjsua2 types lint
+	$(MAKE) --no-print-directory -j2 --output-sync=target lint types pjsua2
 	$(MAKE) --no-print-directory unit
 
 lint: $(VENV)/.dev ## ruff and the import rule
