@@ -10,6 +10,8 @@ case "${1:-}" in
 run) wanted=(
   "python3-venv|a virtual environment of the project's own") ;;
 test) wanted=(
+  "gcc|compiles the way of a frame"
+  "libc6-dev|what gcc needs for that"
   "sip-tester|SIPp, a SIP client that the tests drive call by call"
   "baresip-core|baresip, a softphone that the tests call with"
   "postgresql|a PostgreSQL server that the tests start for themselves, for records"
