@@ -18,10 +18,9 @@ MOST_WAITING: Final = 20_000
 LAST_WORDS_S: Final = 2.0
 """For what still waits when a child ends."""
 
-
 GATHER_S: Final = 0.02
-"""Lines that come so soon after one another go out together: each time that the thread wakes up, it and the
-loop take the interpreter from each other, and the reader wakes up, too."""
+"""Lines that come so soon after others went out go together: each time that the thread wakes up, it and the loop
+take the interpreter from each other, and the reader wakes up, too. One after a pause goes at once."""
 
 
 class Outlet(io.TextIOBase):
@@ -62,17 +61,19 @@ class Outlet(io.TextIOBase):
         return True
 
     def _run(self) -> None:
-        goes_on = True
+        goes_on, went_s = True, -GATHER_S
         while goes_on:
             pieces = [self._waiting.get()]
-            if pieces[0] is not None:
-                time.sleep(GATHER_S)
+            wait_s = went_s + GATHER_S - time.monotonic()
+            if pieces[0] is not None and wait_s > 0:
+                time.sleep(wait_s)
             pieces += [self._waiting.get() for _ in range(self._waiting.qsize())]
             goes_on = pieces[-1] is not None
             try:
                 self._write_all("".join(filter(None, pieces)).encode(errors="replace"))
             except OSError:
                 return  # Nobody reads any more, and nobody could be told.
+            went_s = time.monotonic()
             lost, self._lost = self._lost, 0
             if lost:
                 log.warning("lines_lost", fd=self._fd, count=lost, remedy="who reads our output is too slow")

@@ -106,6 +106,12 @@ class Bridge:
             record: dict[str, Any] = await answer.json()
             return record
 
+    async def until_known(self, call_id: str) -> None:
+        """Until its worker has told the supervisor of the call, which is not when it has logged it."""
+        async with aiohttp.ClientSession(self.admin) as http, asyncio.timeout(PATIENCE_S):
+            while (await http.get(f"/calls/{call_id}")).status == 404:
+                pass
+
     def _written(self) -> list[dict[str, Any]]:
         if not self._records.exists():
             return []

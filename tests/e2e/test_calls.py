@@ -280,6 +280,7 @@ async def test_a_call_that_its_worker_took_with_it_leaves_a_record(any_pjsua2: s
         call = await phone.call(bridge.uri)
         await call.wait_answered(30)
         (arrived,) = await bridge.until_logged("call_arrived")
+        await bridge.until_known(arrived["call_id"])
         bridge.kill("worker")
         await bridge.until_logged("call_lost")
         record = await bridge.kept(arrived["call_id"])
