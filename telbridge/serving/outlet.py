@@ -19,8 +19,8 @@ LAST_WORDS_S: Final = 2.0
 """For what still waits when a child ends."""
 
 GATHER_S: Final = 0.02
-"""Lines that come so soon after others went out go together: each time that the thread wakes up, it and the loop
-take the interpreter from each other, and the reader wakes up, too. One after a pause goes at once."""
+"""Lines that come so soon after others went out go together: each time that the thread wakes up, it and the
+loop take the interpreter from each other, and the reader wakes up, too. One after a pause goes at once."""
 
 
 class Outlet(io.TextIOBase):
