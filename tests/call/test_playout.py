@@ -394,7 +394,7 @@ def test_no_more_goes_than_silence_stood_there() -> None:
 
 @given(
     bursts=st.lists(
-        st.tuples(st.integers(1, 100), st.integers(30, 400), st.sampled_from((1.5, 2.0, 5.0, 100.0))),
+        st.tuples(st.integers(0, 100), st.integers(30, 400), st.sampled_from((1.5, 2.0, 5.0, 100.0))),
         min_size=1,
         max_size=6,
     ),
@@ -404,7 +404,7 @@ def test_what_comes_faster_than_it_is_heard_is_never_shortened(
     bursts: list[tuple[int, int, float]], quiet: bool
 ) -> None:
     """Pieces of a reply, each so many frames after the one before has been played, so long, so fast. Where
-    one follows at once, the queue that falls and rises may look like jitter: a frame may go, and no more."""
+    one follows at once, the queue that falls and rises may look like jitter: a frame may go, no more."""
     out, sound = playout(), bytes(FRAME) if quiet else VOICED
     for pause, length, speed in bursts:
         for _ in range(pause):
@@ -416,7 +416,8 @@ def test_what_comes_faster_than_it_is_heard_is_never_shortened(
             out.append(R1, sound * (due - came))
             came = due
             out.pull()
-    assert out.totals.shortened_frames == 0
+    seams = sum(pause == 0 for pause, _, _ in bursts[1:])
+    assert out.totals.shortened_frames <= seams
     assert out.totals.heard_samples == sum(length for _, length, _ in bursts) * 160
 
 

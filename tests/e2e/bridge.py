@@ -109,8 +109,10 @@ class Bridge:
     async def until_known(self, call_id: str) -> None:
         """Until its worker has told the supervisor of the call, which is not when it has logged it."""
         async with aiohttp.ClientSession(self.admin) as http, asyncio.timeout(PATIENCE_S):
-            while (await http.get(f"/calls/{call_id}")).status == 404:
-                pass
+            known = False
+            while not known:
+                async with http.get(f"/calls/{call_id}") as answer:
+                    known = answer.status != 404
 
     def _written(self) -> list[dict[str, Any]]:
         if not self._records.exists():

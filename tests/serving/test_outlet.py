@@ -32,6 +32,16 @@ def test_all_is_written_before_the_end(pipe: Pipe) -> None:
     assert (said.fileno(), said.isatty(), said.writable()) == (writes, False, True)
 
 
+def test_a_line_after_a_pause_goes_out_at_once(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads, writes = pipe
+    monkeypatch.setattr(outlet, "GATHER_S", 3600.0)
+    said = Outlet(writes)
+    said.write("one\n")
+    assert os.read(reads, 1000) == b"one\n"
+    said.finish()
+    assert said._thread is not None and not said._thread.is_alive()
+
+
 def test_lines_that_are_too_many_are_lost_and_counted(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     reads, writes = pipe
     os.set_blocking(reads, False)
