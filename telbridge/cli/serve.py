@@ -16,6 +16,7 @@ from telbridge.ops import logging
 from telbridge.serving.births import Nursery
 from telbridge.serving.children import ChildFailed
 from telbridge.serving.supervisor import PRELOAD, Supervisor
+from telbridge.serving.systemd import check_passed, passed_sockets
 
 log = structlog.get_logger()
 
@@ -31,6 +32,8 @@ def serve(
     """
     try:
         settings = load(config)
+        listening = passed_sockets()
+        check_passed(listening, settings.sip)
     except ConfigErrors as errors:
         typer.echo(str(errors), err=True)
         raise typer.Exit(1) from None
@@ -41,7 +44,9 @@ def serve(
     for warning in warnings(settings):
         log.warning("settings_odd", what=warning)
     try:
-        supervisor = Supervisor(settings, lambda ready: _announce(settings, ready), nursery, config)
+        supervisor = Supervisor(
+            settings, lambda ready: _announce(settings, ready), nursery, config, listening
+        )
         asyncio.run(supervisor.run())
     except (ChildFailed, ConfigErrors) as error:
         typer.echo(f"telbridge: {error}", err=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, cast
@@ -20,6 +20,7 @@ from telbridge.legs.sip.tls import Tls
 
 MAX_CONNECTIONS: Final = 2_000
 CONNECT_S: Final = 5.0
+BACKLOG: Final = 256
 MAX_UNSENT: Final = 256 * 1024
 """Octets that a TCP peer may leave unread before it is cut off."""
 _LOCAL_ADDRESSES: Final = 4_096
@@ -37,6 +38,13 @@ class Place:
     port: int
     transports: frozenset[str]
     tls: Tls | None = None
+    listening: Sequence[socket.socket] = ()
+    """What listens there already; the rest is opened."""
+
+    def given(self, kind: socket.SocketKind, port: int) -> socket.socket | None:
+        """The socket for this port, if it is there already."""
+        found = (each for each in self.listening if each.type == kind and each.getsockname()[1] == port)
+        return next(found, None)
 
 
 def inner_socket(port: int) -> socket.socket:
@@ -84,28 +92,27 @@ class Shell:
             lambda: _Datagrams(self._of_worker), sock=self._inner_socket
         )
         if "udp" in place.transports:
-            outer = _udp_socket(place.host, place.port)
+            outer = _udp_socket(place)
             self._outer, _ = await loop.create_datagram_endpoint(
                 lambda: _Datagrams(self._of_peer), sock=outer
             )
         if "tcp" in place.transports:
-            self._listeners.append(
-                await loop.create_server(
-                    lambda: _Connection(self, "tcp"), place.host, place.port, reuse_address=True, backlog=256
-                )
-            )
+            await self._accept("tcp", place.port)
         if place.tls is not None:
-            self._listeners.append(
-                await loop.create_server(
-                    lambda: _Connection(self, "tls"),
-                    place.host,
-                    place.tls.port,
-                    reuse_address=True,
-                    backlog=256,
-                    ssl=place.tls.for_callers,
-                    ssl_handshake_timeout=CONNECT_S,
-                )
+            secured = {"ssl": place.tls.for_callers, "ssl_handshake_timeout": CONNECT_S}
+            await self._accept("tls", place.tls.port, **secured)
+
+    async def _accept(self, kind: Transport, port: int, **secured: Any) -> None:
+        given = self._place.given(socket.SOCK_STREAM, port)
+        where: dict[str, Any] = {"host": self._place.host, "port": port, "reuse_address": True}
+        self._listeners.append(
+            await asyncio.get_running_loop().create_server(
+                lambda: _Connection(self, kind),
+                backlog=BACKLOG,
+                **({"sock": given} if given is not None else where),
+                **secured,
             )
+        )
 
     def close(self) -> None:
         """Let go of everything; safe twice."""
@@ -322,12 +329,14 @@ class _Connection(asyncio.Protocol):
         self._shell.closed(self)
 
 
-def _udp_socket(host: str, port: int) -> socket.socket:
-    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+def _udp_socket(place: Place) -> socket.socket:
+    given = place.given(socket.SOCK_DGRAM, place.port)
+    made = given or socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         made.setblocking(False)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-        made.bind((host, port))
+        if given is None:
+            made.bind((place.host, place.port))
     except OSError:
         made.close()
         raise

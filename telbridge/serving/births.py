@@ -98,12 +98,13 @@ class Nursery:
         self._living: dict[int, Newborn] = {}
         self._reaping: set[asyncio.Task[None]] = set()
 
-    async def birth(self, job: Job) -> Newborn:
-        """Raises BirthFailed."""
+    async def birth(self, job: Job, lent: Sequence[int] = ()) -> Newborn:
+        """`lent`: descriptors, at most MAX_LENT, of which it gets its own (`nursery.lent_sockets`). Raises
+        BirthFailed."""
         try:
-            return await self._birth(job)
+            return await self._birth(job, lent)
         except _NurseryDied:
-            return await self._birth(job)
+            return await self._birth(job, lent)
 
     @property
     def is_empty(self) -> bool:
@@ -119,12 +120,12 @@ class Nursery:
 
     # ------------------------------------------------------------ inside
 
-    async def _birth(self, job: Job) -> Newborn:
+    async def _birth(self, job: Job, lent: Sequence[int]) -> Newborn:
         line, number = self._connected(), next(self._numbers)
         async with _Pipes.open() as pipes:
             expected = self._expected[number] = _Expected(pipes)
             try:
-                socket.send_fds(line, [nursery.order(number, job)], pipes.theirs)
+                socket.send_fds(line, [nursery.order(number, job)], [*pipes.theirs, *lent])
                 pipes.close_theirs()
                 return await expected.born
             except BlockingIOError:

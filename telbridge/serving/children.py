@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
@@ -50,9 +50,10 @@ class Child:
         on_message: Callable[[Mapping[str, Any]], None] = lambda message: None,
         on_ready: Callable[[Mapping[str, Any]], None] = lambda ready: None,
         on_death: Callable[[int], None] = lambda pid: None,
+        lent: Sequence[int] = (),
     ) -> None:
         """`on_ready`: at each start, with the ready line. `on_death`: told the pid of each process that
-        ended, asked to or not."""
+        ended, asked to or not. `lent`: descriptors for each process (`Nursery.birth`)."""
         self.name = job().name
         self.ready: Mapping[str, Any] = {}
         """The child's ready line."""
@@ -60,7 +61,7 @@ class Child:
         self._is_ready = False
         self.nursery: Nursery = nursery
         """Where it comes from when it is started again."""
-        self._job, self._first_line = job, first_line
+        self._job, self._first_line, self._lent = job, first_line, lent
         self._on_message, self._on_ready, self._on_death = on_message, on_ready, on_death
         self._process: Newborn | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -136,7 +137,7 @@ class Child:
 
     async def _bear(self) -> None:
         self._is_ready = False
-        process = self._process = await self.nursery.birth(self._job())
+        process = self._process = await self.nursery.birth(self._job(), self._lent)
         try:
             if self._first_line is not None:
                 process.write((await self._first_line()).encode() + b"\n")

@@ -28,6 +28,7 @@ from telbridge.legs.sip.tcp_filter import TcpFilter
 from telbridge.legs.sip.tls import Tls
 from telbridge.ops import logging
 from telbridge.serving.ingress_limits import Throttle
+from telbridge.serving.nursery import lent_sockets
 from telbridge.serving.vital import HAS_PULSE, LAST_PULSE, OBEYED, PULSE
 
 log = structlog.get_logger()
@@ -94,7 +95,7 @@ class Dispatching:
         )
         for order in start["orders"]:
             self._obey(order)  # Before anybody can call: one that was started again refuses nobody.
-        place = Place(start["host"], start["port"], frozenset(start["transports"]), tls)
+        place = Place(start["host"], start["port"], frozenset(start["transports"]), tls, lent_sockets())
         self._shell = Shell(self._dispatcher, place, inner, self._access.permits, log)
         try:
             await self._shell.start()

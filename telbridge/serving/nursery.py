@@ -2,7 +2,8 @@
 
 It has one thread, no event loop and no pjsua2 that runs, so that it may fork at any time. Orders come from
 the supervisor over a socket (`births.Nursery` is its end), one JSON message each, with the descriptors that
-become the child's stdin and stdout; who was born and who ended is told the same way.
+become the child's stdin and stdout, and those that are lent to it; who was born and who ended is told the
+same way.
 
 It outlives its supervisor until its children have ended: their stdin is closed then, and one that does not
 heed it is killed. If it dies itself, its children live on.
@@ -30,6 +31,10 @@ from telbridge import logs
 from telbridge.serving.outlet import Outlet
 
 MAX_MESSAGE: Final = 128 * 1024
+MAX_LENT: Final = 8
+"""Descriptors that a child gets besides stdin and stdout."""
+_LENT: Final = "TELBRIDGE_LENT"
+"""Where a child finds their numbers."""
 ORPHANS_S: Final = 20.0
 """A worker without supervisor says BYE to its callers and ends well within this."""
 _IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -117,7 +122,7 @@ class _Nursery:
     def _listen(self) -> bool:
         """One order; False if there will be none."""
         try:
-            message, descriptors, _, _ = socket.recv_fds(self._line, MAX_MESSAGE, 2)
+            message, descriptors, _, _ = socket.recv_fds(self._line, MAX_MESSAGE, 2 + MAX_LENT)
         except ConnectionError:
             return False
         if not message:
@@ -140,19 +145,21 @@ class _Nursery:
         self._tell([pidfd], order=number, pid=pid)
         return True
 
-    def _fork(self, job: Job, stdin: int, stdout: int) -> int:
+    def _fork(self, job: Job, stdin: int, stdout: int, *lent: int) -> int:
         pid = os.fork()
         if pid == 0:
-            self._become(job, stdin, stdout)
+            self._become(job, stdin, stdout, lent)
         return pid
 
-    def _become(self, job: Job, stdin: int, stdout: int) -> NoReturn:
+    def _become(self, job: Job, stdin: int, stdout: int, lent: Sequence[int]) -> NoReturn:
         for pidfd in self._children:
             os.close(pidfd)
         os.dup2(stdin, 0)
         os.dup2(stdout, 1)
         for descriptor in {stdin, stdout, self._line.detach()} - {0, 1}:
             os.close(descriptor)
+        if lent:
+            os.environ[_LENT] = " ".join(map(str, lent))
         _leave(lambda: _live(job))
 
     def _bury(self, pidfd: int) -> None:
@@ -177,6 +184,11 @@ class _Nursery:
         for pidfd in list(self._children):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             self._bury(pidfd)
+
+
+def lent_sockets() -> list[socket.socket]:
+    """In a child, once: what `Nursery.birth` lent to it."""
+    return [socket.socket(fileno=int(number)) for number in os.environ.pop(_LENT, "").split()]
 
 
 def _load(module: str) -> None:

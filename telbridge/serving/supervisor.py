@@ -7,8 +7,9 @@ import base64
 import json
 import secrets
 import signal
+import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -54,9 +55,11 @@ class Supervisor:
         on_ready: Callable[[Mapping[str, Any]], None],
         nursery: Nursery | None = None,
         config: Path | None = None,
+        listening: Sequence[socket.socket] = (),
     ) -> None:
         """`nursery`: where its children come from; default: one that has to load all modules first. `config`:
-        the file that an upgrade reads, besides the environment."""
+        the file that an upgrade reads, besides the environment. `listening`: SIP's sockets that a service
+        manager opened; kept open as long as we live, whoever reads them."""
         self._settings, self._on_ready = settings, on_ready
         self._nursery, self._config = nursery or Nursery(PRELOAD), config
         self._nurseries = [self._nursery]
@@ -82,6 +85,7 @@ class Supervisor:
             on_message=self._on_worker_message,
             on_death=self._on_worker_death,
             environ=self._figures.environ,
+            listening=listening,
         )
         self._agent = Child(self._nursery, self._agent_job, on_ready=lambda _: self._tell_agent_level())
         self._calls.live.ask = self._workers.show

@@ -1,13 +1,18 @@
-"""sd_notify(3): a service manager is told when we serve, reload, stop, and that we live."""
+"""sd_notify(3): a service manager is told when we serve, reload, stop, and that we live.
+sd_listen_fds(3): it may have opened our sockets for us."""
 
 from __future__ import annotations
 
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Final
 
+from telbridge.config import ConfigError, ConfigErrors
+from telbridge.legs.sip.settings import SipSettings
+
+_FIRST_PASSED: Final = 3
 _READY: Final = "READY=1"
 
 
@@ -48,3 +53,39 @@ class ServiceManager:
                 to.sendto("\n".join(lines).encode(), self._address)
             except OSError:
                 pass  # A manager that is gone or overrun must not stop calls.
+
+
+def passed_sockets(environ: MutableMapping[str, str] = os.environ) -> list[socket.socket]:
+    """Those of our socket unit, once: children of ours are not told of them this way."""
+    ours = environ.pop("LISTEN_PID", "") == str(os.getpid())
+    count = environ.pop("LISTEN_FDS", "0")
+    environ.pop("LISTEN_FDNAMES", None)
+    if not ours or not count.isdigit():
+        return []
+    passed = [socket.socket(fileno=_FIRST_PASSED + index) for index in range(int(count))]
+    for each in passed:
+        each.set_inheritable(False)
+    return passed
+
+
+def check_passed(sockets: Sequence[socket.socket], sip: SipSettings) -> None:
+    """ConfigErrors for those on which SIP is not expected by the settings."""
+    faults = [fault for each in sockets if (fault := _fault(each, sip)) is not None]
+    if faults:
+        raise ConfigErrors(faults)
+
+
+def _fault(passed: socket.socket, sip: SipSettings) -> ConfigError | None:
+    name = passed.getsockname()
+    where = f"{name[0]}:{name[1]}" if isinstance(name, tuple) else repr(name)
+    listed = f"ListenDatagram={sip.host}:{sip.port} or ListenStream={sip.host}:{sip.port}"
+    if passed.family != socket.AF_INET:
+        return ConfigError("socket unit", where, "is not an IPv4 address", f"write {listed}")
+    if passed.type == socket.SOCK_DGRAM:
+        ports = {sip.port} if "udp" in sip.transports else set()
+    else:
+        ports = {sip.port} if "tcp" in sip.transports else set()
+        ports |= {sip.tls.port} if sip.tls else set()
+    if name[0] != sip.host or name[1] not in ports:
+        return ConfigError("socket unit", where, "is not where [sip] has us listen", f"write {listed}")
+    return None

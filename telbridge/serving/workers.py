@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,9 +57,11 @@ class Workers:
         on_message: Callable[[int, Mapping[str, Any]], None],
         on_death: Callable[[int, int], None],
         environ: Mapping[str, str],
+        listening: Sequence[socket.socket] = (),
     ) -> None:
         """`agent_port` waits for the embedded agent, where there is one. `on_message`, `on_death`, `environ`:
-        of each worker (`Child`), by its number."""
+        of each worker (`Child`), by its number. `listening`: open already, for a dispatcher, which there is
+        then in any case."""
         self._nursery = nursery
         self._settings, self._agent_port, self._kept = settings, agent_port, kept
         self._tell_message, self._tell_death, self._environ = on_message, on_death, environ
@@ -71,6 +74,7 @@ class Workers:
         self._seeing_off: set[asyncio.Task[None]] = set()
         self._restarts_of_the_gone = 0
         self._dispatcher: Child | None = None
+        self._listening = listening
         self._inner_port = 0
         self._max_calls = 0
         """Of all workers; known where there is a dispatcher."""
@@ -134,13 +138,14 @@ class Workers:
     async def start(self) -> None:
         """All of them, until they are ready. Raises ChildFailed."""
         sip = self._settings.sip
-        cap = await self._cap() if sip.max_calls or sip.tls or sip.dispatcher else None
+        before_one = bool(sip.tls or sip.dispatcher or self._listening)
+        cap = await self._cap() if sip.max_calls or before_one else None
         try:
             parts = [sip] if cap is None else shares(sip, cap, os.cpu_count() or 1)
         except ConfigErrors as errors:
             raise ChildFailed(str(errors)) from None
         made = plan(self._settings, parts, local=False)
-        if len(parts) == 1 and (cap is None or not (sip.tls or sip.dispatcher)):
+        if len(parts) == 1 and (cap is None or not before_one):
             alone = Child(
                 self._nursery,
                 partial(Job, "worker", WORKER, environ=self._environ),
@@ -299,6 +304,7 @@ class Workers:
             on_message=self._on_dispatchers_message,
             on_ready=self._on_dispatcher,
             on_death=self._on_dispatchers_death,
+            lent=[each.fileno() for each in self._listening],
         )
 
     async def _cap(self) -> int | None:

@@ -6,8 +6,9 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -151,12 +152,26 @@ def environment(build: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[s
     return environ
 
 
+def _passing(passed: Sequence[int]) -> tuple[str, ...]:
+    """Runs what follows as systemd would (sd_listen_fds(3)): sockets from descriptor 3 on."""
+    high = [f"{90 + index}<&{fd}" for index, fd in enumerate(passed)]
+    low = [f"{3 + index}<&{90 + index}" for index in range(len(passed))]
+    script = f'exec {" ".join(high)}; exec env LISTEN_PID=$$ LISTEN_FDS={len(passed)} "$@" {" ".join(low)}'
+    return "bash", "-c", script, "bash"
+
+
 @asynccontextmanager
 async def serving(
-    build: str, folder: Path, settings: Mapping[str, Mapping[str, Any]] | None = None
+    build: str,
+    folder: Path,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    listening: Sequence[socket.socket] = (),
 ) -> AsyncIterator[Bridge]:
-    """`telbridge serve` on loopback with these settings over test-friendly ones."""
+    """`telbridge serve` on loopback with these settings over test-friendly ones. `listening`: SIP's sockets,
+    passed as systemd does."""
     port, http_port, admin_port = free_port(), free_port(), free_port()
+    if listening:
+        port = listening[0].getsockname()[1]
     records = folder / "calls.jsonl"
     merged: dict[str, dict[str, Any]] = {
         "sip": {"host": "127.0.0.1", "port": port},
@@ -167,13 +182,16 @@ async def serving(
     }
     for section, values in (settings or {}).items():
         merged.setdefault(section, {}).update(values)
+    passed = [each.fileno() for each in listening]
     process = await asyncio.create_subprocess_exec(
+        *(_passing(passed) if passed else ()),
         sys.executable,
         "-m",
         "telbridge",
         "serve",
         stderr=asyncio.subprocess.PIPE,
         env=environment(build, merged),
+        pass_fds=passed,
     )
     bridge = Bridge(process, port, http_port, admin_port, records)
     try:

@@ -7,6 +7,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -34,6 +35,11 @@ def main():
             "session": os.getsid(0), "threads": len(os.listdir("/proc/self/task")),
             "descriptors": len(os.listdir("/proc/self/fd")),
         }), flush=True)
+    elif what == "lent":
+        from telbridge.serving.nursery import lent_sockets
+        for each in lent_sockets():
+            each.sendto(b"from the child", each.getsockname())
+        print(len(lent_sockets()), flush=True)
     elif what == "raise":
         raise KeyError("nobody knows this")
     elif what == "exit":
@@ -97,6 +103,24 @@ async def test_a_child_has_its_own_arguments_pipes_session_and_name(nursery: Nur
     child.send_signal(signal.SIGTERM)
     assert await end_of(child) == -signal.SIGTERM
     assert await child.readline() == b""
+
+
+async def test_descriptors_are_lent_to_a_child_and_stay_ours(nursery: Nursery, module: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ours:
+        ours.bind(("127.0.0.1", 0))
+        ours.settimeout(20)
+        for _ in range(2):
+            child = await nursery.birth(Job("a", module, ["lent"]), [ours.fileno()])
+            assert json.loads(await line_of(child)) == 0, "they are told of once"
+            assert ours.recv(100) == b"from the child"
+            child.send_signal(signal.SIGKILL)
+            await end_of(child)
+        _, before = await facts_of(nursery, Job("a", module, ["facts"]))
+        child = await nursery.birth(Job("b", module, ["deaf"]), [ours.fileno()])
+        assert await line_of(child) == "deaf\n"
+        _, after = await facts_of(nursery, Job("c", module, ["facts"]))
+        assert before["descriptors"] == after["descriptors"], "the nursery kept one"
+        child.send_signal(signal.SIGKILL)
 
 
 async def test_modules_are_loaded_once_for_all(nursery: Nursery, module: str) -> None:

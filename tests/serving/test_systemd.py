@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from telbridge.config import ConfigErrors
+from telbridge.legs.sip.settings import SipSettings
 from telbridge.serving.children import ChildFailed
-from telbridge.serving.systemd import ServiceManager
+from telbridge.serving.systemd import ServiceManager, check_passed, passed_sockets
 from tests.serving.pretended import let_calls_end, plan_to_be, running, settings_of
 
 
@@ -85,3 +87,38 @@ def test_without_a_manager_nothing_is_said_and_another_process_is_not_watched(tm
     assert gone.watchdog_s == 3
     of_another = {"NOTIFY_SOCKET": "@abstract", "WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "1"}
     assert ServiceManager(of_another).watchdog_s is None
+
+
+def test_sockets_for_another_process_are_not_taken() -> None:
+    environ = {"LISTEN_PID": "1", "LISTEN_FDS": "2", "LISTEN_FDNAMES": "a:b", "HOME": "/"}
+    assert passed_sockets(environ) == []
+    assert environ == {"HOME": "/"}, "a child would take them for its own"
+    assert passed_sockets({}) == []
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "host", "settings", "what"),
+    [
+        (socket.AF_INET, socket.SOCK_DGRAM, "127.0.0.1", {}, None),
+        (socket.AF_INET, socket.SOCK_STREAM, "127.0.0.1", {}, None),
+        (socket.AF_INET, socket.SOCK_DGRAM, "127.0.0.1", {"transports": ["tcp"]}, "is not where [sip]"),
+        (socket.AF_INET, socket.SOCK_STREAM, "127.0.0.1", {"transports": ["udp"]}, "is not where [sip]"),
+        (socket.AF_INET, socket.SOCK_DGRAM, "127.0.0.1", {"host": "0.0.0.0"}, "is not where [sip]"),
+        (socket.AF_INET, socket.SOCK_DGRAM, "127.0.0.1", {"port": 5059}, "is not where [sip]"),
+        (socket.AF_INET6, socket.SOCK_DGRAM, "::1", {}, "is not an IPv4 address"),
+        (socket.AF_UNIX, socket.SOCK_STREAM, "", {}, "is not an IPv4 address"),
+    ],
+)
+def test_a_passed_socket_must_be_where_sip_is_expected(
+    family: int, kind: int, host: str, settings: dict[str, object], what: str | None
+) -> None:
+    with socket.socket(family, kind) as passed:
+        passed.bind((host, 0) if host else "")
+        name = passed.getsockname()
+        sip = SipSettings.model_validate({"host": "127.0.0.1", "port": name[1] or 5060, **settings})
+        if what is None:
+            check_passed([passed], sip)
+            return
+        with pytest.raises(ConfigErrors, match="socket unit") as wrong:
+            check_passed([passed], sip)
+    assert what in str(wrong.value) and f"ListenDatagram={sip.host}:{sip.port}" in str(wrong.value)
