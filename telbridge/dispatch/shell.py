@@ -74,6 +74,7 @@ class Shell:
         self._dispatcher, self._place, self._permits, self._log = dispatcher, place, permits, log
         self._inner_socket = inner
         self._inner: asyncio.DatagramTransport | None = None
+        self._outer_socket: socket.socket | None = None
         self._outer: asyncio.DatagramTransport | None = None
         self._listeners: list[asyncio.Server] = []
         self._connections: dict[Address, _Connection] = {}
@@ -84,31 +85,38 @@ class Shell:
         self.cut_off = 0
         """Connections that were not taken, or not kept."""
 
-    async def start(self) -> None:
-        """Listen. OSError if the port cannot be had."""
+    async def open(self) -> None:
+        """The ports are ours from now on, and workers are heard. OSError if a port cannot be had."""
         loop = asyncio.get_running_loop()
         place = self._place
         self._inner, _ = await loop.create_datagram_endpoint(
             lambda: _Datagrams(self._of_worker), sock=self._inner_socket
         )
         if "udp" in place.transports:
-            outer = _udp_socket(place)
-            self._outer, _ = await loop.create_datagram_endpoint(
-                lambda: _Datagrams(self._of_peer), sock=outer
-            )
+            self._outer_socket = _udp_socket(place)
         if "tcp" in place.transports:
-            await self._accept("tcp", place.port)
+            await self._prepare("tcp", place.port)
         if place.tls is not None:
             secured = {"ssl": place.tls.for_callers, "ssl_handshake_timeout": CONNECT_S}
-            await self._accept("tls", place.tls.port, **secured)
+            await self._prepare("tls", place.tls.port, **secured)
 
-    async def _accept(self, kind: Transport, port: int, **secured: Any) -> None:
+    async def listen(self) -> None:
+        """Take what peers send, also what has come since `open`; once."""
+        if self._outer_socket is not None:
+            self._outer, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+                lambda: _Datagrams(self._of_peer), sock=self._outer_socket
+            )
+        for listener in self._listeners:
+            await listener.start_serving()
+
+    async def _prepare(self, kind: Transport, port: int, **secured: Any) -> None:
         given = self._place.given(socket.SOCK_STREAM, port)
         where: dict[str, Any] = {"host": self._place.host, "port": port, "reuse_address": True}
         self._listeners.append(
             await asyncio.get_running_loop().create_server(
                 lambda: _Connection(self, kind),
                 backlog=BACKLOG,
+                start_serving=False,
                 **({"sock": given} if given is not None else where),
                 **secured,
             )
@@ -122,7 +130,7 @@ class Shell:
             task.cancel()
         for connection in list(self._connections.values()):
             connection.abort()
-        for closes in (*self._listeners, self._outer, self._inner):
+        for closes in (*self._listeners, self._outer or self._outer_socket, self._inner):
             if closes is not None:
                 closes.close()
 

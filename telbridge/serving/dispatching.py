@@ -74,6 +74,8 @@ class Dispatching:
         networks = [ip_network(text) for text in start["allow"]]
         self._policy = AccessPolicy(networks, trust_private=start["trust_private"])
         self._access = Access(self._policy)
+        self._tcp_filters: list[TcpFilter] = []
+        self._admitted = False
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
@@ -95,17 +97,18 @@ class Dispatching:
         )
         for order in start["orders"]:
             self._obey(order)  # Before anybody can call: one that was started again refuses nobody.
-        place = Place(start["host"], start["port"], frozenset(start["transports"]), tls, lent_sockets())
+        place = self._place = Place(
+            start["host"], start["port"], frozenset(start["transports"]), tls, lent_sockets()
+        )
         self._shell = Shell(self._dispatcher, place, inner, self._access.permits, log)
         try:
-            await self._shell.start()
-            tcp_filters = list(self._filters(place))
-            tasks = [asyncio.create_task(self._listen()), asyncio.create_task(_beat())]
+            await self._shell.open()
+            if start["orders"]:
+                await self._admit()
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop.set)
-            sip = _where(place)
-            log.info("dispatcher_listening", sip=sip)
-            ready = {"event": "ready", "sip": sip, "inner_port": inner_port, HAS_PULSE: True}
+            ready = {"event": "ready", "sip": _where(place), "inner_port": inner_port, HAS_PULSE: True}
             print(json.dumps(ready), flush=True)
+            tasks = [asyncio.create_task(self._listen()), asyncio.create_task(_beat())]
             await self._stop.wait()
             for task in tasks:
                 task.cancel()
@@ -114,11 +117,18 @@ class Dispatching:
                 "dispatcher_stopped",
                 **asdict(self._dispatcher.counters),
                 strangers_dropped=self._access.strangers_dropped,
-                stranger_connections_dropped=sum(tcp_filter.dropped for tcp_filter in tcp_filters),
+                stranger_connections_dropped=sum(tcp_filter.dropped for tcp_filter in self._tcp_filters),
                 connections_cut_off=self._shell.cut_off,
             )
         finally:
             self._shell.close()
+
+    async def _admit(self) -> None:
+        """Calls are taken from when there is a worker: those that come sooner wait in the socket."""
+        await self._shell.listen()
+        self._tcp_filters = list(self._filters(self._place))
+        self._admitted = True
+        log.info("dispatcher_listening", sip=_where(self._place))
 
     def _filters(self, place: Place) -> Iterator[TcpFilter]:
         ports = [place.port] if "tcp" in place.transports else []
@@ -149,6 +159,8 @@ class Dispatching:
         while line := await reader.readline():
             order = json.loads(line)
             self._obey(order)
+            if order["do"] == "up" and not self._admitted:
+                await self._admit()
             if order["do"] in _WAITED_FOR:
                 print(json.dumps({"event": OBEYED, "order": order}), flush=True)
         self._stop.set()
