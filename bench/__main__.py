@@ -31,6 +31,7 @@ from bench import (
     speech,
     stalls,
     streams,
+    tls,
     truth,
     upgrade,
     wheel,
@@ -56,6 +57,7 @@ SECTIONS: Final[dict[str, Callable[[], Awaitable[list[Figure]]]]] = {
 WITH_OPTIONS: Final[dict[str, Callable[[Options], Awaitable[list[Figure]]]]] = {
     "load": load.measure,
     "setup": call_setup.measure,
+    "tls": tls.measure,
     "kills": kills.measure,
     "wheel": wheel.measure,
     "overhead": overhead.measure,

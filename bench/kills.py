@@ -130,8 +130,11 @@ async def _dispatcher(bridge: Bridge, phone: LinePhone, crowd: SipCrowd) -> list
 
 async def _agent(bridge: Bridge, phone: LinePhone, crowd: SipCrowd) -> list[Figure]:
     """Callers fall silent, so that what they hear is of the bridge's own. Who is not hung up on speaks again,
-    and must be heard by an agent."""
+    and must be heard by an agent. It is killed twice: the first time it may be back before it is missed, the
+    second time it is not started again at once."""
     phone.mute([line for _, line in crowd.calls])
+    _, back = _kill(bridge, "agent")
+    first_back_s = await back
     killed_ns, back = _kill(bridge, "agent")
     back_s = await back
     while any(call.ended is None for call, _ in crowd.calls):
@@ -147,7 +150,8 @@ async def _agent(bridge: Bridge, phone: LinePhone, crowd: SipCrowd) -> list[Figu
     ended = [_bye_ms(call, killed_ns) for call, _ in crowd.calls if call.ended is not None]
     name = f"kills, agent, {len(crowd.calls)} calls"
     return [
-        told(f"{name}: back after", back_s, "s"),
+        told(f"{name}: back after", first_back_s, "s"),
+        told(f"{name}: killed once more, back after", back_s, "s"),
         exactly(f"{name}: callers who heard nothing of ours", sum(map(math.isinf, spoken)), 0),
         told(f"{name}: first sound of ours, latest", max(spoken), "ms"),
         told(f"{name}: calls that went on with the new agent", len(crowd.calls) - len(ended) - mute, ""),
@@ -169,12 +173,12 @@ SCENES: Final[dict[str, Callable[[Bridge, LinePhone, SipCrowd], Awaitable[list[F
 
 def _kill(bridge: Bridge, child: str) -> tuple[int, Awaitable[float]]:
     """When it was, and, to be awaited, how many s it took until another one was ready."""
-    pid = named(bridge)[child]
+    pid, before = named(bridge)[child], len(bridge.logged("child_restarted", child=child))
     killed_ns = time.monotonic_ns()
     os.kill(pid, signal.SIGKILL)
 
     async def back() -> float:
-        await bridge.until_logged("child_restarted", child=child, within_s=BACK_S)
+        await bridge.until_logged("child_restarted", child=child, count=before + 1, within_s=BACK_S)
         return (time.monotonic_ns() - killed_ns) / 1e9
 
     return killed_ns, back()

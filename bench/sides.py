@@ -21,6 +21,8 @@ from tests.e2e.bridge import Bridge
 CALL_EVERY_S: Final = 0.05
 """20 calls a second; what set-up takes at a given rate is the matter of `bench.call_setup`."""
 ANSWER_S: Final = 10.0
+MOST_STREAMS: Final = 1_000
+"""More than any ladder has."""
 
 
 class Crowd(Protocol):
@@ -105,8 +107,7 @@ class StreamCrowd:
         for _ in range(calls - len(self.calls)):
             new.append(asyncio.create_task(self._phone.dial()))
             await asyncio.sleep(CALL_EVERY_S)
-        for dialled in new:
-            line, took_ms = await dialled
+        for line, took_ms in await asyncio.gather(*new):
             self.calls.append(line)
             self.setup_ms.append(took_ms)
 
@@ -234,7 +235,7 @@ async def running(
         file.write_text(script, "utf-8")
         agent = {"brain": "script", "script": str(file)}
     os.environ["TWILIO_AUTH_TOKEN"] = TOKEN
-    merged: dict[str, dict[str, Any]] = {"local_agent": agent}
+    merged: dict[str, dict[str, Any]] = {"local_agent": agent, "streams": {"max_calls": MOST_STREAMS}}
     for section, values in (settings or {}).items():
         merged.setdefault(section, {}).update(values)
     async with AsyncExitStack() as stack:

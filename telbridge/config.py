@@ -161,6 +161,13 @@ class ServeSection(_Section):
     drain_s: Annotated[
         float, Field(ge=0, le=86_400, description="seconds that live calls get to end after SIGTERM")
     ] = 30.0
+    pin_workers: Annotated[
+        bool,
+        Field(
+            description="true: each worker keeps to one core, its own as long as there are no more workers "
+            "than cores that telbridge may use"
+        ),
+    ] = False
 
 
 class _Settings(_Section):

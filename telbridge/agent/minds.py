@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ from telbridge.agent.speech.pool import OverloadedError, SpeechService, WorkerLo
 from telbridge.agent.speech.tts import sentences
 from telbridge.agent.speech.vad import SileroModel, SileroVad
 from telbridge.audio.formats import PCMU_8K
+
+MOST_SPEECH_WORKERS: Final = 8
+"""Of a kind, if nobody says how many: each has the models in its memory."""
 
 log: Final = structlog.get_logger("telbridge.agent")
 
@@ -95,8 +99,11 @@ async def _warm(speech: SpeechService, texts: Sequence[str]) -> None:
 async def _speech(settings: AgentSettings, stack: AsyncExitStack, *, hears: bool) -> SpeechService:
     check_models()
     voice = {"voice": settings.voice, "level_dbfs": settings.level_dbfs}
-    pools = [WorkerPool("tts", voice, settings.tts_workers, settings.max_pending)]
+    cores = len(os.sched_getaffinity(0))
+    voices = settings.tts_workers or min(MOST_SPEECH_WORKERS, max(1, cores // 4))
+    pools = [WorkerPool("tts", voice, voices, settings.max_pending)]
     if hears:
-        pools.append(WorkerPool("stt", {}, settings.stt_workers, settings.max_pending))
+        ears = settings.stt_workers or min(MOST_SPEECH_WORKERS, max(2, cores // 2))
+        pools.append(WorkerPool("stt", {}, ears, settings.max_pending))
     running = await asyncio.gather(*(stack.enter_async_context(pool) for pool in pools))
     return SpeechService(running[1] if hears else None, running[0])

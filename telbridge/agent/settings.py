@@ -76,8 +76,15 @@ class AgentSettings(BaseModel):
     min_confidence: float = Field(
         -0.5, le=0, description="Mean log-probability a token, below which words are taken for noise."
     )
-    stt_workers: int = Field(2, ge=1, le=16, description="Processes that recognise speech.")
-    tts_workers: int = Field(1, ge=1, le=16, description="Processes that synthesise speech.")
+    stt_workers: int | None = Field(
+        None, ge=1, le=16, description="Processes that recognise speech; default: one for 2 cores, 2 to 8."
+    )
+    tts_workers: int | None = Field(
+        None,
+        ge=1,
+        le=16,
+        description="Processes that synthesise speech; default: one for 4 cores, 1 to 8.",
+    )
     max_pending: int = Field(
         32, ge=1, description="Pieces of work that may wait for a worker; more are refused."
     )

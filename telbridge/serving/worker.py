@@ -10,6 +10,7 @@ import asyncio
 import base64
 import gc
 import json
+import os
 import signal
 import sys
 import time
@@ -448,6 +449,13 @@ async def _main(start: WorkerStart, stdin: BinaryIO) -> None:
     await worker.run(stop, hurry)
 
 
+def _keep_to_a_core(number: int) -> None:
+    """All threads that are begun from now on do. One after the other, so that the successor of an upgraded
+    worker has that one's core."""
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[(number - 1) % len(cores)]})
+
+
 def warm() -> None:
     """What a nursery does once, so that no worker has to: the library is loaded, but not started."""
     with suppress(SipUnavailable):  # The worker will say so.
@@ -461,6 +469,8 @@ def main() -> int:
     name = "worker" if start.dispatcher_port is None else f"worker {start.number}"
     section = start.settings.log
     logging.configure(section.level, section.format, repeats=section.repeats, process=name)
+    if start.settings.serve.pin_workers:
+        _keep_to_a_core(start.number)
     try:
         uvloop.run(_main(start, stdin))
     except (SipUnavailable, ConfigErrors, SecretMissing, OSError) as error:

@@ -98,8 +98,9 @@ async def test_calls_over_two_workers_and_what_is_killed_under_them(
     if (os.cpu_count() or 1) < 2:
         pytest.skip("a worker a core")
     monkeypatch.setenv("TWILIO_AUTH_TOKEN", OURS.token)
-    settings = {**TWO_WORKERS, **ECHO, "serve": {"drain_s": 20}}
+    settings = {**TWO_WORKERS, **ECHO, "serve": {"drain_s": 20, "pin_workers": True}}
     async with serving("built", tmp_path, settings) as bridge, Softphone("127.0.0.1") as phone:
+        _keep_to_their_cores(bridge)
         for scenario, transport in ((SCENARIOS / "routed_call.xml", "u1"), (HEEDLESS / "brief.xml", "t1")):
             done = await asyncio.to_thread(sipp, bridge, scenario, transport, 4)
             assert done.returncode == 0, (scenario.name, done.stdout[-3000:], done.stderr[-3000:])
@@ -114,6 +115,13 @@ async def test_calls_over_two_workers_and_what_is_killed_under_them(
         assert not bridge.logged("dispatcher_bug") and not bridge.logged("sip_bug"), bridge.log
     (totals,) = bridge.logged("dispatcher_stopped")
     assert totals["malformed"] == 0
+
+
+def _keep_to_their_cores(bridge: Bridge) -> None:
+    started = {line["child"]: line["pid"] for line in bridge.logged("child_started")}
+    cores = [os.sched_getaffinity(started[f"worker {number}"]) for number in (1, 2)]
+    assert [len(each) for each in cores] == [1, 1]
+    assert len(set.union(*cores)) == min(2, len(os.sched_getaffinity(0)))
 
 
 async def _streams(bridge: Bridge, carrier: StreamPhone) -> None:
