@@ -21,10 +21,11 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from bench import plots
+from bench import multiple, plots
 from bench.crowd import CoreClock, Cores, Heard, allow_files, listen, on_two_cores
 from bench.figures import RESULTS, Figure, at_least, at_most, machine, percentile, told
 from bench.knee import Knee, Seen, Verdict, between, find, judge
+from bench.multiple import Multiple
 from bench.options import Options
 from bench.phone import undisturbed
 from bench.processes import CpuClock
@@ -46,6 +47,7 @@ BASE_MB: Final = 110.0
 FILES_A_CALL: Final = 4
 """Of a worker: two of SIP and RTP, one to the agent, and one to spare."""
 FILES_BESIDES: Final = 200
+PARTS: Final = ("multiple", *BRAINS)
 ONE_TALK_CALLS: Final = 80
 """Monologues and conversations at a time; half the knee where that is less."""
 
@@ -120,14 +122,24 @@ class Bench:
             _say(f"left out, for want of open files (ulimit -n): {beyond}")
         self.rungs: list[Rung] = []
         self.knees: dict[str, Knee] = {}
+        self.multiples: dict[str, Multiple] = {}
 
     async def side(self, side: Side) -> None:
+        if self.options.wants("multiple", PARTS) and side.multiple_calls in self.ladder:
+            _say(f"{side.name}: telbridge and the {side.floor_name} in turns, {side.multiple_calls} calls")
+            calls = side.multiple_calls
+            self.multiples[side.name] = await multiple.measure(self.cores, side, calls, self.seconds)
+        if any(self.options.wants(brain, PARTS) for brain in BRAINS):
+            await self._talks(side)
+
+    async def _talks(self, side: Side) -> None:
+        """The knee is sought by echo in any case."""
         floors = await self._floors(side)
         await self._echo(side, floors)
         knee = self.knees[side.name]
         calls = max(1, min(ONE_TALK_CALLS, knee.calls // 2, max(self.ladder)))
         for brain in BRAINS[1:]:
-            if self.options.wants(brain, BRAINS):
+            if self.options.wants(brain, PARTS):
                 await self._talk(side, brain, calls, floors)
 
     async def _floors(self, side: Side) -> Floors:
@@ -174,20 +186,21 @@ class Bench:
         return [figure for side in SIDES for figure in self._figures(side)]
 
     def _figures(self, side: Side) -> list[Figure]:
-        knee = self.knees.get(side.name)
-        if knee is None:
-            return []
-        rungs = {rung.calls: rung for rung in self.rungs if rung.side == side.name and rung.brain == "echo"}
         name = f"load, {side.name}"
         figures = []
+        if (found := self.multiples.get(side.name)) is not None:
+            what = f"{name}: CPU as a multiple of the {side.floor_name}, {found.calls} calls, in turns"
+            figures.append(at_most(what, found.times, side.multiple, "×"))
+            figures.append(told(f"{name}: CPU a call, {found.calls} calls", found.cpu, "% of a core"))
+            figures.append(told(f"{name}: {side.floor_name}, the same", found.floor_cpu, "% of a core"))
+        knee = self.knees.get(side.name)
+        if knee is None:
+            return figures
+        rungs = {rung.calls: rung for rung in self.rungs if rung.side == side.name and rung.brain == "echo"}
         if max(self.ladder) >= LEAST_CALLS:
             figures.append(at_least(f"{name}: the knee, {knee}", knee.calls, LEAST_CALLS, "calls"))
         else:
             figures.append(told(f"{name}: the knee, {knee}", knee.calls, "calls"))
-        if (rung := rungs.get(side.multiple_calls)) is not None and rung.multiple is not None:
-            what = f"{name}: CPU as a multiple of the {side.floor_name}, {rung.calls} calls"
-            figures.append(at_most(what, rung.multiple, side.multiple, "×"))
-            figures.append(told(f"{name}: CPU a call, {rung.calls} calls", rung.cpu, "% of a core"))
         if (half := rungs.get(knee.calls // 2)) is not None:
             figures += self._half(name, side, half)
         return figures

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 import tempfile
 import time
@@ -21,9 +20,6 @@ Build = Literal["built", "wheel"]
 BUILDS: Final[tuple[Build, ...]] = ("built", "wheel")
 READY_S: Final = 30.0
 STOP_S: Final = 5.0
-_TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
-_UTIME_AT, _STIME_AT = 11, 12
-"""Of /proc/PID/stat, counted behind the name, which may hold anything (proc(5))."""
 
 
 @asynccontextmanager
@@ -135,8 +131,8 @@ def child_pid(parent: int, module: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class CpuClock:
-    """CPU time of one process (all its threads, user and system), and how long its main thread waited for a
-    core that others had: what of a bad figure is the machine's."""
+    """CPU time of one process (of the threads that it has, user and system), and how long its main thread
+    waited for a core that others had: what of a bad figure is the machine's."""
 
     pid: int
     used_s: float
@@ -145,10 +141,9 @@ class CpuClock:
 
     @classmethod
     def read(cls, pid: int) -> CpuClock:
-        fields = stat_of(pid)
-        ticks = int(fields[_UTIME_AT]) + int(fields[_STIME_AT])
-        waited_ns = int(Path(f"/proc/{pid}/schedstat").read_text("utf-8").split()[1])
-        return cls(pid, ticks / _TICKS_A_SECOND, waited_ns / 1e9, time.monotonic_ns())
+        used_ns = sum(_run_and_waited_ns(task)[0] for task in Path(f"/proc/{pid}/task").iterdir())
+        _, waited_ns = _run_and_waited_ns(Path(f"/proc/{pid}"))
+        return cls(pid, used_ns / 1e9, waited_ns / 1e9, time.monotonic_ns())
 
     def since(self) -> CpuShare:
         """From that reading until now."""
@@ -163,6 +158,12 @@ class CpuShare:
 
     used: float
     waited: float
+
+
+def _run_and_waited_ns(task: Path) -> tuple[int, int]:
+    """Exact, where /proc/PID/stat counts in hundredths of a second."""
+    run, waited, _ = (task / "schedstat").read_text("utf-8").split()
+    return int(run), int(waited)
 
 
 def stat_of(pid: int) -> list[str]:

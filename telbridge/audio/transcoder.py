@@ -51,8 +51,12 @@ class Transcoder:
         self._whole_samples = _WholeSamples()
         self._steps: tuple[Step, ...] = ()
         self._encode: tuple[Step, ...] = ()
+        self.convert: Final[Callable[[bytes | memoryview], bytes]] = (
+            bytes if source == target else self._convert
+        )
+        """The output that this piece of the stream completes. Where there is nothing to do, `bytes` come back
+        as the very same object; a memoryview is copied, since what it looks at is lent for the call only."""
         if source == target:
-            self.convert = bytes  # type: ignore[method-assign, assignment]  # The same, without a step.
             return
         decode = _steps(_DECODERS, source)
         resample: tuple[Step, ...] = ()
@@ -70,12 +74,7 @@ class Transcoder:
         """By how much the sound is delayed: the resampler's group delay, else 0."""
         return self._resampler.latency_ms if self._resampler else 0.0
 
-    def convert(self, audio: bytes | memoryview) -> bytes:
-        """The output that this piece of the stream completes.
-
-        Without a step to take, `bytes` come back as the very same object; a memoryview is copied, since
-        what it looks at is lent for the call only.
-        """
+    def _convert(self, audio: bytes | memoryview) -> bytes:
         for step in self._steps:
             audio = step(audio)
         return bytes(audio)  # no copy of what is bytes already

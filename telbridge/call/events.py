@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NewType
+from typing import NamedTuple, NewType
 
 from telbridge.audio.formats import AudioFormat
 
@@ -60,9 +60,9 @@ class SessionReady:
     """The API itself carries on a session whose connection broke."""
 
 
-@dataclass(frozen=True, slots=True)
-class AgentAudio:
-    """Speech of the agent, in the session's downlink format; any length, any speed."""
+class AgentAudio(NamedTuple):
+    """Speech of the agent, in the session's downlink format; any length, any speed. Fifty are made a second
+    for each call: a dataclass that is frozen takes three times as long."""
 
     reply: ReplyId
     audio: bytes

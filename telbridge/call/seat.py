@@ -36,7 +36,7 @@ class Seat:
         self._asked_ns, self._observer = asked_ns, observer
         self.session = session
         self.up = Transcoder(leg_format, session.uplink_format)
-        self._down = Transcoder(session.downlink_format, leg_format)
+        self.down = Transcoder(session.downlink_format, leg_format)
         self.reply: ReplyId | None = None
         """The one whose audio is coming."""
         self.ready = asyncio.Event()
@@ -59,22 +59,20 @@ class Seat:
         if self.setup.connect_ms is None and (connected_ns := self.session.connected_ns) is not None:
             self.setup.connect_ms = (connected_ns - self._asked_ns) / 1e6
 
-    def audio(self, reply: ReplyId, audio: bytes) -> bytes:
-        """Some of a reply, in the leg's format."""
-        if reply != self.reply:
-            self._down.reset()
-            self.reply = reply
-        return self._down.convert(audio)
+    def begin(self, reply: ReplyId) -> None:
+        """Its audio comes from now on: through `down`."""
+        self.down.reset()
+        self.reply = reply
 
     def rest(self) -> bytes:
         """The last milliseconds of the last word, which the resampler holds."""
-        rest = self._down.finish()
+        rest = self.down.finish()
         self.cut()
         return rest
 
     def cut(self) -> None:
         """Nothing more of this reply."""
-        self._down.reset()
+        self.down.reset()
         self.reply = None
 
     def end(self) -> SessionEnd:

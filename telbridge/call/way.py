@@ -171,7 +171,9 @@ class Way:
         if self.agent_muted:
             self._owed.nothing()
             return
-        if not playout.append(reply, seat.audio(reply, event.audio)):
+        if reply != seat.reply:
+            seat.begin(reply)
+        if not playout.append(reply, seat.down.convert(event.audio)):
             return
         if is_news:
             self.heard_from.add(reply)

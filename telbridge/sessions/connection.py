@@ -30,6 +30,7 @@ from telbridge.call.playout import Heard
 from telbridge.call.ports import Greeting, TextRole
 from telbridge.dialplan.vocabulary import Json, NeutralSettings
 from telbridge.sessions.base import AgentProtocol, HttpRequest
+from telbridge.sessions.exchange import Relay
 from telbridge.sessions.link import CLOSED_BY_US, RENEWED, Link, Patience, fetch
 from telbridge.sessions.renewal import Renewal
 from telbridge.sessions.websocket import AgentSocket
@@ -87,7 +88,7 @@ class AgentConnection:
         self._clock = clock
         self._patience = patience or Patience()
         self._reconnect_after_s = reconnect_after_s
-        self._on_event: Callable[[AgentEvent], None] | None = None
+        self._relay = Relay(self._news, replies_from)
         self._link = self._new_link()
         self.send_audio: Callable[[bytes], None] = self._link.send_audio
         """Of the link that there is now: the way of every frame."""
@@ -95,7 +96,6 @@ class AgentConnection:
         self._lost = False
         self._renewing = False
         """A session that is too old was left; the next one takes its place unheard."""
-        self._renewal = Renewal()
         self._renewal_timer: asyncio.TimerHandle | None = None
         self._renewed_ns: int | None = None
         self._ended = False
@@ -166,7 +166,7 @@ class AgentConnection:
         if not self._ended:
             self._protocol.tool_result(tool_call_id, output, failed=failed)
             self._link.write()
-            self._renewal.answered(tool_call_id, self._clock())
+            self._relay.renewal.answered(tool_call_id, self._clock())
             self._mind_renewal()
 
     def update(self, neutral: NeutralSettings, vendor: Json) -> None:
@@ -196,7 +196,7 @@ class AgentConnection:
     async def run(self, on_event: Callable[[AgentEvent], None]) -> SessionEnd:
         """Once. An exception of `on_event` or of the protocol is a bug: it comes out of here, after the
         connection was cut; so does a cancellation."""
-        self._on_event = on_event
+        self._relay.on_event = on_event
         started_ns = self._clock()
         try:
             end = await self._hold()
@@ -225,7 +225,7 @@ class AgentConnection:
             and self._hand_over()
         ):
             self._stop_renewal_timer()
-            self._renewal = Renewal()
+            self._relay.renewal = Renewal()
             self._lost = True
             if end is RENEWED:
                 end, came = await self._renew()
@@ -235,7 +235,7 @@ class AgentConnection:
                     return end
             losses += 1
             self._log.warning("session_lost", detail=end.detail, losses=losses)
-            self._tell(SessionLost(self._clock(), end.detail))
+            self._news(SessionLost(self._clock(), end.detail))
             end = await self._reconnect(end)
         return end
 
@@ -284,7 +284,7 @@ class AgentConnection:
 
     async def _connection(self) -> SessionEnd:
         try:
-            return await self._link.run(self._tell)
+            return await self._link.run(self._relay.tell)
         finally:
             afterword = self._protocol.afterword()
             if afterword is not None:
@@ -311,13 +311,9 @@ class AgentConnection:
             patience=self._patience,
         )
 
-    def _tell(self, event: AgentEvent) -> None:
-        assert self._on_event is not None
-        if type(event) is AgentAudio and event.reply in self._renewal.speaking:
-            # The way of every frame: nothing else is to be done with it.
-            self._on_event(self._numbered(event) if self._replies_from else event)
-            return
-        self._renewal.heed(event, self._clock())
+    def _news(self, event: AgentEvent) -> None:
+        """All but more audio of a reply that has begun, with which nothing is to be done here."""
+        self._relay.renewal.heed(event, self._clock())
         self._mind_renewal()
         match event:
             case SessionReady() if self._lost:
@@ -339,21 +335,23 @@ class AgentConnection:
                 self._remember(reply, Said(by_caller=False, text=text))
             case _:
                 pass
-        self._on_event(self._numbered(event) if self._replies_from else event)
+        self._relay.on_event(self._numbered(event) if self._replies_from else event)
 
     def _numbered(self, event: AgentEvent) -> AgentEvent:
         """With its reply's id in the call."""
-        if isinstance(event, (AgentAudio, ReplyAudioDone, ReplyDone, AgentTranscript)):
+        if isinstance(event, AgentAudio):
+            return event._replace(reply=ReplyId(event.reply + self._replies_from))
+        if isinstance(event, (ReplyAudioDone, ReplyDone, AgentTranscript)):
             return replace(event, reply=ReplyId(event.reply + self._replies_from))
         return event
 
     def _put_off_renewal(self) -> None:
-        self._renewal.asked(self._clock())
+        self._relay.renewal.asked(self._clock())
         self._mind_renewal()
 
     def _mind_renewal(self) -> None:
         """A timer for the moment at which an ageing session is left; nothing most of the time."""
-        due_ns = self._renewal.due_ns()
+        due_ns = self._relay.renewal.due_ns()
         if due_ns is None:
             return
         self._stop_renewal_timer()

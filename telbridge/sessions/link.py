@@ -14,6 +14,7 @@ from structlog.typing import FilteringBoundLogger
 
 from telbridge.call.events import AgentError, AgentEvent, Ending, SessionEnd, SessionReady
 from telbridge.sessions.base import AgentProtocol, ConnectRequest, HttpRequest
+from telbridge.sessions.exchange import Exchange
 from telbridge.sessions.pacing import EVERYBODY
 from telbridge.sessions.websocket import UPLINK_MAX_MS, AgentSocket, Outgoing
 from telbridge.sockets.incoming import DATA, MESSAGES_A_TURN, Incoming
@@ -70,8 +71,11 @@ class Link:
         self._log = log
         self._clock = clock
         self._patience = patience
-        self._on_event: Callable[[AgentEvent], None] = _nobody
-        self._outgoing: Outgoing | None = None
+        self._exchange = Exchange(
+            protocol, clock, set_alarm=self._set_alarm, watch_setup=self._watch_setup, fail=self._fail
+        )
+        self.send_audio: Final = self._exchange.send_audio
+        self.write: Final = self._exchange.write
         self._dropped_octets = 0
         self._end: SessionEnd | None = None
         self._by_us = False
@@ -80,35 +84,20 @@ class Link:
         self._reading = asyncio.Event()
         self._reading.set()
         self._heartbeat: asyncio.TimerHandle | None = None
-        self._silent_beats = 0
         self._alarm: asyncio.TimerHandle | None = None
-        self._alarm_ns: int | None = None
         self._bug: Exception | None = None
         self._close_code: int = _NORMAL
-        self.ready = False
+
+    @property
+    def ready(self) -> bool:
         """SessionReady came."""
+        return self._exchange.ready
 
     @property
     def dropped_octets(self) -> int:
         """Of uplink frames that the network was too slow for."""
-        return self._outgoing.uplink_dropped_octets if self._outgoing else self._dropped_octets
-
-    def send_audio(self, frame: bytes) -> None:
-        outgoing = self._outgoing
-        if outgoing is not None:
-            message = self._protocol.audio(frame)
-            if message is not None:
-                outgoing.audio(message, len(frame))
-
-    def write(self) -> None:
-        """After anything was asked of the protocol: send what it queued, and mind its clock."""
-        outgoing = self._outgoing
-        if outgoing is not None:
-            for message in self._protocol.data_to_send():
-                outgoing.control(message)
-            due_ns = self._protocol.deadline_ns()
-            if due_ns != self._alarm_ns:
-                self._set_alarm(due_ns)
+        outgoing = self._exchange.outgoing
+        return outgoing.uplink_dropped_octets if outgoing else self._dropped_octets
 
     def pause_reading(self) -> None:
         self._reading.clear()
@@ -134,7 +123,7 @@ class Link:
     async def run(self, on_event: Callable[[AgentEvent], None]) -> SessionEnd:
         """An exception of `on_event` or of the protocol is a bug: it comes out of here, after the
         connection was cut; so does a cancellation."""
-        self._on_event = on_event
+        self._exchange.on_event = on_event
         started_ns = self._clock()
         self._log.debug("session_connecting")
         try:
@@ -207,7 +196,7 @@ class Link:
         return websocket
 
     async def _converse(self, websocket: AgentSocket) -> SessionEnd:
-        self._outgoing = Outgoing(
+        self._exchange.outgoing = Outgoing(
             websocket,
             uplink_max_octets=self._protocol.uplink_format.bytes_for_ms(UPLINK_MAX_MS),
             uplink_kind=WSMsgType.TEXT if self._protocol.uplink_is_text else WSMsgType.BINARY,
@@ -232,7 +221,7 @@ class Link:
             async with deadline:
                 self._protocol.connected(now_ns=self._clock())
                 self.write()
-                incoming = websocket.listen(self._take_now, max_octets=MESSAGE_MAX_OCTETS)
+                incoming = websocket.listen(self._exchange.take, max_octets=MESSAGE_MAX_OCTETS)
                 self._incoming = incoming
                 incoming.hold(not self._reading.is_set())
                 return await self._pump(incoming)
@@ -243,20 +232,21 @@ class Link:
                 raise self._bug from None
             if self._end is None:
                 self._end = self._protocol.closed(None, f"not configured within {self._patience.setup_s:g} s")
+                self._exchange.over = True
             return self._end
         finally:
             self._deadline = None
 
     async def _pump(self, incoming: Incoming) -> SessionEnd:
-        """All that does not go straight to `_take_now`."""
-        taken = 0
+        """All that does not go straight to `Exchange.take`."""
+        exchange, taken = self._exchange, 0
         while self._end is None:
             await incoming.arrival()
             await self._reading.wait()
             message = incoming.take()
-            self._silent_beats = 0
+            exchange.silent_beats = 0
             if message.type in DATA:
-                self._tell(self._protocol.receive(message.data, now_ns=self._clock()))
+                exchange.receive(message.data)
             elif message.type is WSMsgType.PING:
                 self._pong(message.data)
             elif message.type is not WSMsgType.PONG:
@@ -268,26 +258,10 @@ class Link:
             raise self._bug
         return self._end
 
-    def _take_now(self, data: str | bytes) -> None:
-        """From the connection itself: a bug must not go back there."""
-        self._silent_beats = 0
-        if self._end is None:
-            try:
-                self._tell(self._protocol.receive(data, now_ns=self._clock()))
-            except Exception as bug:  # noqa: BLE001 - it comes out of `run`, like one met in the pump
-                self._fail(bug)
-
-    def _tell(self, events: list[AgentEvent]) -> None:
-        for event in events:
-            self._on_event(event)
-            if not self.ready:
-                self._watch_setup(event)
-        self.write()
-
     def _watch_setup(self, event: AgentEvent) -> None:
         match event:
             case SessionReady():
-                self.ready = True
+                self._exchange.ready = True
                 self._log.info("session_ready")
                 if self._deadline is not None and not self._deadline.expired():
                     self._deadline.reschedule(None)
@@ -339,6 +313,7 @@ class Link:
         """The first end counts. Wakes whatever `run` waits for."""
         if self._end is None:
             self._end = end
+            self._exchange.over = True
             if self._deadline is not None and not self._deadline.expired():
                 self._deadline.reschedule(asyncio.get_running_loop().time())
 
@@ -352,53 +327,54 @@ class Link:
     def _set_alarm(self, due_ns: int | None) -> None:
         """One timer for what the protocol wants to do at a time of its own."""
         self._stop_alarm()
-        self._alarm_ns = due_ns
+        self._exchange.alarm_ns = due_ns
         if due_ns is not None:
             wait_s = max(0.0, (due_ns - self._clock()) / 1e9)
             self._alarm = asyncio.get_running_loop().call_later(wait_s, self._ring)
 
     def _ring(self) -> None:
-        self._alarm = self._alarm_ns = None
+        self._alarm = self._exchange.alarm_ns = None
         if self._end is not None:
             return
         try:
-            self._tell(self._protocol.time_passed(now_ns=self._clock()))
+            self._exchange.tell(self._protocol.time_passed(now_ns=self._clock()))
         except Exception as bug:  # noqa: BLE001 - it comes out of `run`, like one met while reading
             self._fail(bug)
 
     def _stop_alarm(self) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
-        self._alarm = self._alarm_ns = None
+        self._alarm = self._exchange.alarm_ns = None
 
     def _pong(self, payload: bytes) -> None:
-        if self._outgoing is not None:
-            self._outgoing.pong(payload)
+        if self._exchange.outgoing is not None:
+            self._exchange.outgoing.pong(payload)
 
     def _stop_writing(self) -> None:
         self._stop_alarm()
         if self._heartbeat is not None:
             self._heartbeat.cancel()
             self._heartbeat = None
-        if self._outgoing is not None:
-            self._dropped_octets = self._outgoing.uplink_dropped_octets
-            self._outgoing.close()
-            self._outgoing = None
+        outgoing, self._exchange.outgoing = self._exchange.outgoing, None
+        if outgoing is not None:
+            self._dropped_octets = outgoing.uplink_dropped_octets
+            outgoing.close()
 
     def _arm_heartbeat(self) -> None:
         self._heartbeat = asyncio.get_running_loop().call_later(self._patience.beat_s, self._beat)
 
     def _beat(self) -> None:
+        exchange = self._exchange
         if not self._reading.is_set():
-            self._silent_beats = 0  # The silence is ours: we do not read.
+            exchange.silent_beats = 0  # The silence is ours: we do not read.
         else:
-            self._silent_beats += 1
-        if self._silent_beats >= _LOST_AT_BEAT:
+            exchange.silent_beats += 1
+        if exchange.silent_beats >= _LOST_AT_BEAT:
             self._heartbeat = None
             self._finish(self._protocol.closed(None, "no sign of life"))
             return
-        if self._silent_beats >= _PING_AT_BEAT and self._outgoing is not None:
-            self._outgoing.ping()
+        if exchange.silent_beats >= _PING_AT_BEAT and exchange.outgoing is not None:
+            exchange.outgoing.ping()
         self._arm_heartbeat()
 
 
@@ -406,10 +382,6 @@ def _describe(fault: Exception) -> str:
     if isinstance(fault, aiohttp.ClientResponseError | aiohttp.InvalidURL):
         return type(fault).__name__  # Its text holds the address, which may hold a token.
     return f"{type(fault).__name__}: {fault}" if str(fault) else type(fault).__name__
-
-
-def _nobody(event: AgentEvent) -> None:
-    """Before `run`."""
 
 
 async def fetch(

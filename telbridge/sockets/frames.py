@@ -33,7 +33,7 @@ def masked_frame(opcode: int, message: bytes, key: bytes) -> bytes:
         head = bytes((_FIN | opcode, _MASKED | 127)) + size.to_bytes(8, "big")
     payload = bytearray(message)
     websocket_mask(key, payload)
-    return head + key + payload
+    return b"".join((head, key, payload))
 
 
 class FrameReader:

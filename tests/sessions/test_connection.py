@@ -470,7 +470,7 @@ async def test_a_slow_reader_costs_the_oldest_audio_counted_and_no_control(serve
         for _ in range(50):
             session.send_audio(MS20)
         assert session.uplink_dropped_ms == before + 1000
-        queued = session._link._outgoing._audio_octets
+        queued = session._link._exchange.outgoing._audio_octets
         assert queued == PCMU_8K.bytes_for_ms(UPLINK_MAX_MS)
         session.send_text("first", role=TextRole.CALLER, respond=False)
         session.send_text("second", role=TextRole.CALLER, respond=True)

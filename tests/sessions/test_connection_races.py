@@ -132,10 +132,10 @@ async def test_a_key_pressed_before_the_loss_is_told_to_the_new_session(server, 
 
 async def test_a_transcript_that_grows_is_remembered_once(http):
     session = AgentConnection(a_protocol("ws://127.0.0.1:1"), http, log=structlog.get_logger())
-    session._on_event = lambda event: None
-    session._tell(AgentTranscript(ReplyId(1), "We are"))
-    session._tell(CallerTranscript("Are you open?"))
-    session._tell(AgentTranscript(ReplyId(1), "We are open."))
+    session._relay.on_event = lambda event: None
+    session._relay.tell(AgentTranscript(ReplyId(1), "We are"))
+    session._relay.tell(CallerTranscript("Are you open?"))
+    session._relay.tell(AgentTranscript(ReplyId(1), "We are open."))
     assert sorted(said.text for _, said in session._said) == ["Are you open?", "We are open."]
 
 

@@ -116,7 +116,7 @@ def a_protocol(url: str) -> OpenAIRealtime:
 
 
 def descriptor(call: Call) -> int:
-    return call.session._link._outgoing._socket.get_extra_info("socket").fileno()
+    return call.session._link._exchange.outgoing._socket.get_extra_info("socket").fileno()
 
 
 def is_open(fd: int) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from telbridge.audio.formats import PCMU_8K
 from telbridge.call.events import CallFacts, Ending
+from telbridge.legs.sip import rounds
 from telbridge.legs.sip.access import AccessPolicy
 from telbridge.legs.sip.edge import Edge, response
 from telbridge.legs.sip.front import LOOPBACK, PEER_HEADER, Front
@@ -21,7 +22,8 @@ from telbridge.legs.sip.leg import LegParts, SipLeg
 from telbridge.legs.sip.library import Library, SipUnavailable, load
 from telbridge.legs.sip.message import Invite, header_values, offered_codec, parse_invite
 from telbridge.legs.sip.peers import names_the_caller, peer_address, trunk_of
-from telbridge.legs.sip.ports import FRAME_MS, Ports, Way, choose_way
+from telbridge.legs.sip.pjmedia import FRAME_MS
+from telbridge.legs.sip.ports import Ports, Way, choose_way
 from telbridge.legs.sip.settings import SipSettings
 from telbridge.legs.sip.slots import Slots
 from telbridge.legs.sip.stack import open_stack, verify_gate
@@ -266,24 +268,19 @@ class SipEndpoint:
         """All legs listen."""
         frames = min(due, MAX_FRAMES_DUE)
         self._counters.frames_skipped += due - frames
-        self._each_leg(SipLeg.listen, frames)
+        rounds.listen(self._legs.values(), frames, self._clock(), self._leg_failed)
         self._pump()
         if self._sweeper:
             self._sweeper.tick(self._endpoint, len(self._legs))
 
     def _speak(self, due: int) -> None:
         """All legs speak."""
-        self._each_leg(SipLeg.speak, min(due, MAX_FRAMES_DUE))
+        rounds.speak(self._legs.values(), min(due, MAX_FRAMES_DUE), self._clock(), self._leg_failed)
         self._pump()
 
-    def _each_leg(self, step: Callable[[SipLeg, int, int], None], due: int) -> None:
-        now_ns = self._clock()
-        for leg in list(self._legs.values()):
-            try:
-                step(leg, due, now_ns)
-            except Exception:  # noqa: BLE001 - the wall between calls
-                self._bug("tick", call_id=leg.facts.call_id)
-                leg.end(Ending.INTERNAL_ERROR)
+    def _leg_failed(self, leg: SipLeg) -> None:
+        self._bug("tick", call_id=leg.facts.call_id)
+        leg.end(Ending.INTERNAL_ERROR)
 
     def _pump(self) -> None:
         enough_ns = time.monotonic_ns() + EVENTS_AT_ONCE_NS

@@ -32,7 +32,8 @@ from telbridge.legs.sip.keys import KeyWatch
 from telbridge.legs.sip.keys_out import CannotPress, KeysOut, Way
 from telbridge.legs.sip.lines import media_lines
 from telbridge.legs.sip.message import offered_codec
-from telbridge.legs.sip.ports import FRAME_BYTES, FRAME_MS, AudioPort
+from telbridge.legs.sip.pjmedia import FRAME_BYTES, FRAME_MS
+from telbridge.legs.sip.ports import AudioPort
 from telbridge.legs.sip.quality import QualityBook
 from telbridge.legs.sip.transferring import CannotRefer, Transferring
 from telbridge.legs.sip.watch import MediaWatch
@@ -204,9 +205,9 @@ class SipLeg:
         waiting = self._port.waiting
         self._backlog.tick(due, waiting)
         self._arrivals.look(waiting, now_ns)
-        self._hear(now_ns)
-        while self._backlog.owed and self._backlog.takes_another(self._port.waiting):
-            self._hear(now_ns)
+        self._hear(now_ns, waiting)
+        while self._backlog.owed and self._backlog.takes_another(waiting := self._port.waiting):
+            self._hear(now_ns, waiting)
         if self._state is not _State.TALKING:
             return
         if self._keys.down is not None:
@@ -341,8 +342,8 @@ class SipLeg:
         except self._pj.Error as error:
             raise CannotPress(error.reason) from error
 
-    def _hear(self, now_ns: int) -> None:
-        heard = self._read(now_ns)
+    def _hear(self, now_ns: int, waiting: int) -> None:
+        heard = self._read(now_ns, waiting)
         if self._state is not _State.TALKING or self._media is None:
             return  # What came between our 200 and the ACK must not become lasting delay.
         if self._backlog.surplus and heard is not None:
@@ -353,17 +354,22 @@ class SipLeg:
                 self._emit(Dtmf(tone.digit, "inband", tone.duration_ms, now_ns))
         self._media.uplink(frame, self._came_ns)
 
-    def _read(self, now_ns: int) -> memoryview | None:
+    def _read(self, now_ns: int, waiting: int) -> memoryview | None:
+        """`waiting`: what stands there now. It need not be asked again afterwards where it sufficed."""
         heard = self._port.read()
-        self._came_ns = self._arrivals.taken(self._port.waiting, now_ns) - KEPT_BACK_NS
+        left = waiting - self._port.pieces
+        if left < 0 or heard is None:
+            left = self._port.waiting
+        self._came_ns = self._arrivals.taken(left, now_ns) - KEPT_BACK_NS
         return heard
 
     def _shortened(self, heard: memoryview, now_ns: int) -> memoryview:
         """What was read, or one frame of that and the next. A key that is a tone is none the shorter."""
-        if not self._backlog.joins(heard, self._port.waiting, loud_too=self._inband is None):
+        waiting = self._port.waiting
+        if not self._backlog.joins(heard, waiting, loud_too=self._inband is None):
             return heard
         first = bytes(heard)
-        second = self._read(now_ns)
+        second = self._read(now_ns, waiting)
         return memoryview(first if second is None else joined(first + second, SIP_FORMAT))
 
     def _start_talking(self) -> None:

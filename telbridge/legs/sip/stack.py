@@ -14,7 +14,8 @@ from telbridge.audio.formats import PCM_8K
 from telbridge.legs.sip.front import LOOPBACK, Front
 from telbridge.legs.sip.gate import Gate
 from telbridge.legs.sip.library import SipUnavailable
-from telbridge.legs.sip.ports import FRAME_MS, Way
+from telbridge.legs.sip.pjmedia import FRAME_MS
+from telbridge.legs.sip.ports import Way
 from telbridge.legs.sip.settings import SipSettings
 
 VERIFY_S: Final = 2.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any, Final
 
-from telbridge.legs.sip.ports import StillFrame
+from telbridge.legs.sip.pjmedia import StillFrame
 
 EVERY_TICKS: Final = 12
 TOLERATED: Final = 96
