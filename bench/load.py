@@ -193,6 +193,7 @@ class Bench:
             figures.append(at_most(what, found.times, side.multiple, "×"))
             figures.append(told(f"{name}: CPU a call, {found.calls} calls", found.cpu, "% of a core"))
             figures.append(told(f"{name}: {side.floor_name}, the same", found.floor_cpu, "% of a core"))
+            figures.append(told(f"{name}: lost in these turns, by either", found.lost, "packets or messages"))
         knee = self.knees.get(side.name)
         if knee is None:
             return figures

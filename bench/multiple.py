@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -32,6 +32,8 @@ class Multiple:
     cpu: float
     """The worker's, % of a core a call."""
     floor_cpu: float
+    lost: int
+    """Of what was said, in either; calls that ended; frames that the load never sent."""
 
     @property
     def times(self) -> float:
@@ -46,19 +48,26 @@ async def measure(cores: Cores, side: Side, calls: int, seconds: float) -> Multi
             side.to_floor(ready) as to_floor,
             side.to_bridge(bridge, "echo") as to_bridge,
         ):
-            ours, floors = [], []
+            ours, floors, lost = [], [], 0
             for _ in range(TURNS):
-                floors.append(await _turn(to_floor, calls, [ready["pid"]], seconds))
-                ours.append(await _turn(to_bridge, calls, workers(bridge).values(), seconds))
-    return Multiple(calls, fmean(ours), fmean(floors))
+                for crowd, pids, found in (
+                    (to_floor, [ready["pid"]], floors),
+                    (to_bridge, list(workers(bridge).values()), ours),
+                ):
+                    used, missing = await _turn(crowd, calls, pids, seconds)
+                    found.append(used)
+                    lost += missing
+    return Multiple(calls, fmean(ours), fmean(floors), lost)
 
 
-async def _turn(crowd: Crowd, calls: int, pids: Iterable[int], seconds: float) -> float:
+async def _turn(crowd: Crowd, calls: int, pids: Sequence[int], seconds: float) -> tuple[float, int]:
+    """CPU a call in % of a core, and what was lost."""
     await crowd.resize(calls)
     with undisturbed():
         await asyncio.sleep(SETTLE_S)
-        clocks = [CpuClock.read(pid) for pid in pids]
-        await listen(crowd.lines, seconds)
+        skipped, clocks = crowd.skipped, [CpuClock.read(pid) for pid in pids]
+        heard = await listen(crowd.lines, seconds)
         used = sum(clock.since().used for clock in clocks)
+    lost = heard.lost + heard.not_back + crowd.ended + crowd.skipped - skipped
     await crowd.resize(0)
-    return used / calls
+    return used / calls, lost

@@ -9,7 +9,7 @@ import tempfile
 import time
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -141,7 +141,10 @@ class CpuClock:
 
     @classmethod
     def read(cls, pid: int) -> CpuClock:
-        used_ns = sum(_run_and_waited_ns(task)[0] for task in Path(f"/proc/{pid}/task").iterdir())
+        used_ns = 0
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):  # a thread that has just ended
+                used_ns += _run_and_waited_ns(task)[0]
         _, waited_ns = _run_and_waited_ns(Path(f"/proc/{pid}"))
         return cls(pid, used_ns / 1e9, waited_ns / 1e9, time.monotonic_ns())
 

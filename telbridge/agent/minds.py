@@ -28,8 +28,8 @@ from telbridge.agent.speech.tts import sentences
 from telbridge.agent.speech.vad import SileroModel, SileroVad
 from telbridge.audio.formats import PCMU_8K
 
-MOST_SPEECH_WORKERS: Final = 8
-"""Of a kind, if nobody says how many: each has the models in its memory."""
+MOST_EARS, MOST_VOICES = 4, 2
+"""If nobody says how many: each has its models in memory, some 200 MB."""
 
 log: Final = structlog.get_logger("telbridge.agent")
 
@@ -100,10 +100,10 @@ async def _speech(settings: AgentSettings, stack: AsyncExitStack, *, hears: bool
     check_models()
     voice = {"voice": settings.voice, "level_dbfs": settings.level_dbfs}
     cores = len(os.sched_getaffinity(0))
-    voices = settings.tts_workers or min(MOST_SPEECH_WORKERS, max(1, cores // 4))
+    voices = settings.tts_workers or min(MOST_VOICES, max(1, cores // 4))
     pools = [WorkerPool("tts", voice, voices, settings.max_pending)]
     if hears:
-        ears = settings.stt_workers or min(MOST_SPEECH_WORKERS, max(2, cores // 2))
+        ears = settings.stt_workers or min(MOST_EARS, max(2, cores // 2))
         pools.append(WorkerPool("stt", {}, ears, settings.max_pending))
     running = await asyncio.gather(*(stack.enter_async_context(pool) for pool in pools))
     return SpeechService(running[1] if hears else None, running[0])

@@ -77,13 +77,13 @@ class AgentSettings(BaseModel):
         -0.5, le=0, description="Mean log-probability a token, below which words are taken for noise."
     )
     stt_workers: int | None = Field(
-        None, ge=1, le=16, description="Processes that recognise speech; default: one for 2 cores, 2 to 8."
+        None, ge=1, le=16, description="Processes that recognise speech; default: one for 2 cores, 2 to 4."
     )
     tts_workers: int | None = Field(
         None,
         ge=1,
         le=16,
-        description="Processes that synthesise speech; default: one for 4 cores, 1 to 8.",
+        description="Processes that synthesise speech; default: one for 4 cores, 1 or 2.",
     )
     max_pending: int = Field(
         32, ge=1, description="Pieces of work that may wait for a worker; more are refused."

@@ -110,14 +110,14 @@ class Shell:
             await listener.start_serving()
 
     async def _prepare(self, kind: Transport, port: int, **secured: Any) -> None:
-        given = self._place.given(socket.SOCK_STREAM, port)
-        where: dict[str, Any] = {"host": self._place.host, "port": port, "reuse_address": True}
+        """Connections are made from now on, and wait until `listen`."""
+        listener = self._place.given(socket.SOCK_STREAM, port) or _tcp_socket(self._place.host, port)
         self._listeners.append(
             await asyncio.get_running_loop().create_server(
                 lambda: _Connection(self, kind),
+                sock=listener,
                 backlog=BACKLOG,
                 start_serving=False,
-                **({"sock": given} if given is not None else where),
                 **secured,
             )
         )
@@ -337,13 +337,26 @@ class _Connection(asyncio.Protocol):
         self._shell.closed(self)
 
 
+def _tcp_socket(host: str, port: int) -> socket.socket:
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        made.setblocking(False)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host, port))
+        made.listen(BACKLOG)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
 def _udp_socket(place: Place) -> socket.socket:
     given = place.given(socket.SOCK_DGRAM, place.port)
     made = given or socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         made.setblocking(False)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-        if given is None:
+        if given is None:  # Else ReceiveBuffer= says how much, which may be more than we are allowed to.
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
             made.bind((place.host, place.port))
     except OSError:
         made.close()

@@ -109,7 +109,11 @@ class Dispatching:
             ready = {"event": "ready", "sip": _where(place), "inner_port": inner_port, HAS_PULSE: True}
             print(json.dumps(ready), flush=True)
             tasks = [asyncio.create_task(self._listen()), asyncio.create_task(_beat())]
-            await self._stop.wait()
+            done, _ = await asyncio.wait(
+                [asyncio.create_task(self._stop.wait()), *tasks], return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                task.result()  # What broke is told, instead of a dispatcher that is deaf.
             for task in tasks:
                 task.cancel()
             print(json.dumps({"event": LAST_PULSE}), flush=True)

@@ -24,5 +24,7 @@ class WorkerStart(BaseModel):
     """A folder where the workers find each other; None: this one is alone."""
     number: int = 1
     """Which worker this is."""
+    place: int = 0
+    """Among its like, from 0 on: its successor after a restart or an upgrade has the same."""
     dispatcher_port: int | None = None
     """On loopback; None: this worker is alone and owns the SIP port."""

@@ -8,7 +8,7 @@ from telbridge.config import ConfigError, ConfigErrors
 from telbridge.legs.sip.settings import SipSettings
 
 CALLS_A_CORE: Final = 100
-"""What one event loop carries: `make bench` finds some 0.85 % of a core a call."""
+"""What one event loop carries on any machine: `make bench` finds 0.1 to 0.9 % of a core a call."""
 PORTS_A_CALL: Final = 2
 """RTP and RTCP."""
 

@@ -56,13 +56,19 @@ class ServiceManager:
 
 
 def passed_sockets(environ: MutableMapping[str, str] = os.environ) -> list[socket.socket]:
-    """Those of our socket unit, once: children of ours are not told of them this way."""
+    """Those of our socket unit, once: children of ours are not told of them this way. ConfigErrors."""
     ours = environ.pop("LISTEN_PID", "") == str(os.getpid())
     count = environ.pop("LISTEN_FDS", "0")
     environ.pop("LISTEN_FDNAMES", None)
     if not ours or not count.isdigit():
         return []
-    passed = [socket.socket(fileno=_FIRST_PASSED + index) for index in range(int(count))]
+    try:
+        passed = [socket.socket(fileno=_FIRST_PASSED + index) for index in range(int(count))]
+    except OSError as error:
+        what = f"passes what is no socket ({error.strerror})"
+        raise ConfigErrors(
+            [ConfigError("socket unit", "", what, "write Listen… lines for SIP alone")]
+        ) from None
     for each in passed:
         each.set_inheritable(False)
     return passed

@@ -449,11 +449,10 @@ async def _main(start: WorkerStart, stdin: BinaryIO) -> None:
     await worker.run(stop, hurry)
 
 
-def _keep_to_a_core(number: int) -> None:
-    """All threads that are begun from now on do. One after the other, so that the successor of an upgraded
-    worker has that one's core."""
+def _keep_to_a_core(place: int) -> None:
+    """All threads that are begun from now on do."""
     cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cores[(number - 1) % len(cores)]})
+    os.sched_setaffinity(0, {cores[place % len(cores)]})
 
 
 def warm() -> None:
@@ -469,9 +468,9 @@ def main() -> int:
     name = "worker" if start.dispatcher_port is None else f"worker {start.number}"
     section = start.settings.log
     logging.configure(section.level, section.format, repeats=section.repeats, process=name)
-    if start.settings.serve.pin_workers:
-        _keep_to_a_core(start.number)
     try:
+        if start.settings.serve.pin_workers:
+            _keep_to_a_core(start.place)
         uvloop.run(_main(start, stdin))
     except (SipUnavailable, ConfigErrors, SecretMissing, OSError) as error:
         say(event="failed", error=str(error))

@@ -149,7 +149,7 @@ class Workers:
             alone = Child(
                 self._nursery,
                 partial(Job, "worker", WORKER, environ=self._environ),
-                first_line=partial(self._start_line, 1, made.settings, made.parts[0]),
+                first_line=partial(self._start_line, 1, 0, made.settings, made.parts[0]),
                 on_message=partial(self._tell_message, 1),
                 on_ready=lambda _: self._tell_level(1),
                 on_death=partial(self._tell_death, 1),
@@ -247,8 +247,8 @@ class Workers:
         """Under the lowest numbers that nobody has: calls bear them in their routes."""
         free = (number for number in count(1) if number not in self._workers and number not in self._retiring)
         return {
-            number: self._make_worker(number, made.settings, part, nursery)
-            for part, number in zip(made.parts, free, strict=False)
+            number: self._make_worker(number, place, made.settings, part, nursery)
+            for (place, part), number in zip(enumerate(made.parts), free, strict=False)
         }
 
     def _retire(self, number: int, worker: Child) -> None:
@@ -274,12 +274,17 @@ class Workers:
             await worker.nursery.aclose()
 
     def _make_worker(
-        self, number: int, settings: Mapping[str, Any], part: Mapping[str, Any], nursery: Nursery
+        self,
+        number: int,
+        place: int,
+        settings: Mapping[str, Any],
+        part: Mapping[str, Any],
+        nursery: Nursery,
     ) -> Child:
         return Child(
             nursery,
             partial(Job, f"worker {number}", WORKER, environ=self._environ),
-            first_line=partial(self._start_line, number, settings, part),
+            first_line=partial(self._start_line, number, place, settings, part),
             on_message=partial(self._on_message, number),
             on_ready=partial(self._on_ready, number),
             on_death=partial(self._on_death, number),
@@ -316,7 +321,9 @@ class Workers:
         said = await asked.readline()
         return int(said) if await asked.wait() == 0 else None
 
-    async def _start_line(self, number: int, settings: Mapping[str, Any], part: Mapping[str, Any]) -> str:
+    async def _start_line(
+        self, number: int, place: int, settings: Mapping[str, Any], part: Mapping[str, Any]
+    ) -> str:
         """A `WorkerStart`; it may have more settings than we know. Where the others are is waited for."""
         inner_port = None
         if self._dispatcher is not None:
@@ -330,6 +337,7 @@ class Workers:
             settings={**settings, "sip": part, "log": {**settings.get("log", {}), **self._log}},
             agent_port=await self._agent_port(),
             number=number,
+            place=place,
             dispatcher_port=inner_port,
         )
 

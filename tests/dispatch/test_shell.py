@@ -255,10 +255,14 @@ async def test_the_process_serves_until_its_supervisor_is_gone() -> None:
     port = free_port()
     phone = Phone(Net(), source=Hop("udp", HOST, phone_box.port, HOST), via_host=HOST)
     async with Process(port) as dispatcher:
-        phone_box.send(phone.request("OPTIONS"), port)  # Nobody could take a call yet: it waits.
+        phone_box.send(phone.request("OPTIONS"), port)  # Nobody could take a call yet: it waits,
+        early, writer = await asyncio.open_connection(HOST, port)  # and so does who comes by TCP.
+        writer.write(phone.request("OPTIONS"))
         order = up(1, worker.port)
         dispatcher.tell(order)
         assert await dispatcher.heard("obeyed") == {"event": "obeyed", "order": order}
+        assert (await asyncio.wait_for(early.readline(), 10)).startswith(b"SIP/2.0 200")
+        writer.close()
         assert (await phone_box.next()).startswith(b"SIP/2.0 200")
         phone_box.send(phone.request("INVITE", 2), port)
         got = await worker.next()
