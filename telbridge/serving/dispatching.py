@@ -74,7 +74,6 @@ class Dispatching:
         networks = [ip_network(text) for text in start["allow"]]
         self._policy = AccessPolicy(networks, trust_private=start["trust_private"])
         self._access = Access(self._policy)
-        self._tcp_filters: list[TcpFilter] = []
         self._admitted = False
         self._stop = asyncio.Event()
 
@@ -103,6 +102,7 @@ class Dispatching:
         self._shell = Shell(self._dispatcher, place, inner, self._access.permits, log)
         try:
             await self._shell.open()
+            tcp_filters = list(self._filters(place))
             if start["orders"]:
                 await self._admit()
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop.set)
@@ -121,7 +121,7 @@ class Dispatching:
                 "dispatcher_stopped",
                 **asdict(self._dispatcher.counters),
                 strangers_dropped=self._access.strangers_dropped,
-                stranger_connections_dropped=sum(tcp_filter.dropped for tcp_filter in self._tcp_filters),
+                stranger_connections_dropped=sum(tcp_filter.dropped for tcp_filter in tcp_filters),
                 connections_cut_off=self._shell.cut_off,
             )
         finally:
@@ -130,7 +130,6 @@ class Dispatching:
     async def _admit(self) -> None:
         """Calls are taken from when there is a worker: those that come sooner wait in the socket."""
         await self._shell.listen()
-        self._tcp_filters = list(self._filters(self._place))
         self._admitted = True
         log.info("dispatcher_listening", sip=_where(self._place))
 

@@ -237,6 +237,13 @@ class Process:
         self.process.stdin.write(json.dumps(order).encode() + b"\n")
 
 
+async def test_who_can_no_longer_hear_orders_ends_so_that_another_is_started() -> None:
+    async with Process(free_port()) as dispatcher:
+        assert dispatcher.said["event"] == "ready"
+        dispatcher.tell({"do": "up", "number": 1})  # without a port: a bug of the supervisor's
+        assert await asyncio.wait_for(dispatcher.process.wait(), 30) == 1
+
+
 async def test_who_is_started_with_its_orders_refuses_nobody() -> None:
     worker, phone_box = await Box.open(), await Box.open()
     port = free_port()

@@ -1,4 +1,5 @@
-"""pjmedia's C functions and structures, as far as the audio needs them: are they what we think?"""
+"""pjmedia's C functions and structures, as far as the audio needs them, and whether they are what this code
+takes them for."""
 
 from __future__ import annotations
 

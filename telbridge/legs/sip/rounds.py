@@ -1,4 +1,6 @@
-"""All legs listen, all legs speak: plain calls, no coroutine (decision 15)."""
+"""All legs listen, all legs speak, in plain calls (decision 15).
+
+Two functions, not one that is given the step: compiled, each calls the leg's method without asking for it."""
 
 from __future__ import annotations
 
