@@ -97,7 +97,7 @@ def machine() -> dict[str, Any]:
 def _number(value: float) -> str:
     if value == int(value) if math.isfinite(value) else False:
         return f"{value:.0f}"
-    return f"{value:.3g}" if abs(value) < 1 else f"{value:.1f}"
+    return f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"
 
 
 def _finite(value: float) -> float | None:

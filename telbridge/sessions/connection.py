@@ -34,6 +34,8 @@ from telbridge.sessions.exchange import Relay
 from telbridge.sessions.link import CLOSED_BY_US, RENEWED, Link, Patience, fetch
 from telbridge.sessions.renewal import Renewal
 from telbridge.sessions.websocket import AgentSocket
+from telbridge.sockets.secured import TlsConnector
+from telbridge.sockets.tls import client_context
 
 RECONNECT_AFTER_S: Final = (0.0, 0.25, 0.5, 1.0, 2.0, 3.0)
 """Waits before the tries to get a lost session back; the caller hears a filler meanwhile."""
@@ -52,7 +54,7 @@ def make_http_session() -> aiohttp.ClientSession:
     """The worker's one HTTP client, for all its sessions: no bound on connections (calls are bounded
     elsewhere), addresses cached for a minute, no cookies, certificates verified. Close it at the end."""
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60),
+        connector=TlsConnector(limit=0, ttl_dns_cache=60, ssl=client_context()),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None),
         ws_response_class=AgentSocket,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 import structlog
+import trustme
 from aiohttp import web
 
 from telbridge.audio.formats import PCMU_8K, AudioFormat
@@ -116,24 +119,44 @@ def openai_session() -> Callable[..., OpenAISession]:
     return OpenAISession
 
 
-@pytest.fixture
-async def server() -> AsyncIterator[Server]:
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[trustme.CA, Path]:
+    """Who signs the certificates of the tests' servers, and the file that says so."""
+    authority = trustme.CA()
+    root = tmp_path_factory.mktemp("authority") / "root.pem"
+    authority.cert_pem.write_to_path(str(root))
+    return authority, root
+
+
+@pytest.fixture(params=["ws", "wss"])
+async def server(request: pytest.FixtureRequest, authority: tuple[trustme.CA, Path]) -> AsyncIterator[Server]:
+    """In the clear and behind TLS: sessions must not know the difference."""
     the_server = Server()
     app = web.Application()
     app.router.add_get("/v1/realtime", the_server.handle)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    tls = None
+    if request.param == "wss":
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        authority[0].issue_cert("127.0.0.1").configure_cert(tls)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     port = runner.addresses[0][1]
-    the_server.url = f"ws://127.0.0.1:{port}/v1/realtime"
+    the_server.url = f"{request.param}://127.0.0.1:{port}/v1/realtime"
 
     yield the_server
     await runner.cleanup()
 
 
 @pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
+def trusted(authority: tuple[trustme.CA, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Contexts that are made from now on trust the tests' servers."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority[1]))
+
+
+@pytest.fixture
+async def http(trusted: None) -> AsyncIterator[aiohttp.ClientSession]:
     async with make_http_session() as session:
         yield session
 

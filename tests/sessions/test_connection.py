@@ -36,6 +36,7 @@ from telbridge.sessions.credentials import SecretRef
 from telbridge.sessions.openai.protocol import OpenAIRealtime
 from telbridge.sessions.openai.settings import OpenAISettings
 from telbridge.sessions.websocket import UPLINK_MAX_MS
+from telbridge.sockets.tls import client_context
 from tests.sessions.ws_bed import (
     KEY,
     MS20,
@@ -197,11 +198,12 @@ async def test_nobody_listens(dial):
     assert end.ending is Ending.AGENT_UNREACHABLE
 
 
-async def test_a_peer_that_never_answers_the_handshake(dial):
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+async def test_a_peer_that_never_answers_the_handshake(dial, scheme):
     with socket.socket() as blackhole:
         blackhole.bind(("127.0.0.1", 0))
         blackhole.listen(1)
-        url = f"ws://127.0.0.1:{blackhole.getsockname()[1]}"
+        url = f"{scheme}://127.0.0.1:{blackhole.getsockname()[1]}"
         end = await dial(url, connect_s=0.05).end()
     assert end.ending is Ending.AGENT_UNREACHABLE
     assert end.detail.startswith("no connection within 0.05 s")
@@ -260,11 +262,12 @@ async def test_a_refused_configuration_is_told_and_ends_the_session(server, dial
     assert end == SessionEnd(Ending.AGENT_REFUSED, "configuration refused: invalid_value")
 
 
-async def test_the_caller_gives_up_while_we_connect(dial):
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+async def test_the_caller_gives_up_while_we_connect(dial, scheme):
     with socket.socket() as blackhole:
         blackhole.bind(("127.0.0.1", 0))
         blackhole.listen(1)
-        call = dial(f"ws://127.0.0.1:{blackhole.getsockname()[1]}")
+        call = dial(f"{scheme}://127.0.0.1:{blackhole.getsockname()[1]}")
         await turns()
         call.session.close()
         assert (await call.end()).detail == "closed by us"
@@ -415,13 +418,14 @@ async def test_cancellation_leaves_no_task_and_no_open_socket(server, http, dial
     assert not http.connector._acquired
 
 
-async def test_a_foreign_http_session_is_refused_with_the_remedy(server):
+async def test_a_foreign_http_session_is_refused_with_the_remedy(server, trusted):
     async def script(ws):
         await server.hear(ws)
 
     server.script = script
     protocol = a_protocol(server.url)
-    async with aiohttp.ClientSession() as foreign:
+    connector = aiohttp.TCPConnector(ssl=client_context())
+    async with aiohttp.ClientSession(connector=connector) as foreign:
         with pytest.raises(TypeError, match="make_http_session"):
             await AgentConnection(protocol, foreign, log=structlog.get_logger()).run(lambda event: None)
 

@@ -1,0 +1,202 @@
+"""A client's TLS against OpenSSL's own server, whatever way the network cuts the octets."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+import trustme
+from hypothesis import given
+from hypothesis import strategies as st
+
+from telbridge.sockets.tls import TlsClient, client_context
+
+NAME = "agent.example"
+AUTHORITY = trustme.CA()
+CERTIFICATE = AUTHORITY.issue_cert(NAME)
+VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
+
+
+def trusting(*authorities: trustme.CA) -> ssl.SSLContext:
+    context = client_context()
+    for authority in authorities:
+        authority.configure_trust(context)
+    return context
+
+
+TRUSTING = trusting(AUTHORITY)
+
+
+class Peer:
+    """The server, and between the two a network that a test cuts."""
+
+    def __init__(
+        self,
+        version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+        *,
+        context: ssl.SSLContext = TRUSTING,
+        name: str = NAME,
+    ) -> None:
+        self.told: list[bytes | str] = []
+        """By the client, in its order."""
+        self.faults: list[ssl.SSLError] = []
+        self.sent = 0
+        """Pieces that the client handed to the network."""
+        there = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        there.minimum_version = there.maximum_version = version
+        CERTIFICATE.configure_cert(there)
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = there.wrap_bio(self.incoming, self.outgoing, server_side=True)
+        self.client = TlsClient(
+            context, name, send=self.on_send, fail=self.faults.append, end=lambda: self.told.append("end")
+        )
+        self.client.deliver = self.told.append
+        self.done = self.client.shake_hands()
+
+    def on_send(self, data: bytes) -> None:
+        self.incoming.write(data)
+        self.sent += 1
+
+    def shake_hands(self, octets_a_piece: int = 1 << 20) -> None:
+        while not self.done:
+            try:
+                self.tls.do_handshake()
+            except ssl.SSLWantReadError:
+                pass
+            for piece in pieces(self.outgoing.read(), octets_a_piece):
+                assert not self.done
+                self.done = self.client.shake_hands(piece)
+        self.tls.do_handshake()  # The client's last part.
+
+    def says(self, data: bytes) -> bytes:
+        """Records, as the network takes them."""
+        self.tls.write(data)
+        return self.outgoing.read()
+
+    def hears(self) -> bytes:
+        heard = bytearray()
+        while True:
+            try:
+                part = self.tls.read(1 << 14)
+            except ssl.SSLWantReadError:
+                return bytes(heard)
+            if not part:
+                return bytes(heard) + b"<end>"
+            heard += part
+
+
+def a_peer(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> Peer:
+    peer = Peer(version)
+    peer.shake_hands()
+    peer.client.received(peer.outgoing.read())  # Tickets, of which nobody is told.
+    assert peer.told == []
+    return peer
+
+
+def pieces(data: bytes, octets: int) -> Iterator[bytes]:
+    for at in range(0, len(data), octets):
+        yield data[at : at + octets]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("octets_a_piece", [1, 700, 1 << 20])
+def test_hands_are_shaken_however_the_octets_come(version, octets_a_piece):
+    peer = Peer(version)
+    peer.shake_hands(octets_a_piece)
+    assert peer.client.tls.version() == {VERSIONS[0]: "TLSv1.2", VERSIONS[1]: "TLSv1.3"}[version]
+
+
+@given(
+    version=st.sampled_from(VERSIONS),
+    messages=st.lists(st.binary(min_size=1, max_size=40_000), max_size=5),
+    cuts=st.lists(st.integers(0, 250_000), max_size=12),
+)
+def test_what_the_peer_says_is_delivered_in_order_however_it_is_cut(version, messages, cuts):
+    peer = a_peer(version)
+    network = b"".join(map(peer.says, messages))
+    places = [0, *sorted(cut % (len(network) + 1) for cut in cuts), len(network)]
+    for start, end in pairwise(places):
+        peer.client.received(network[start:end])
+    assert b"".join(peer.told) == b"".join(messages)
+    assert peer.faults == []
+
+
+def test_what_came_at_once_is_delivered_in_one_piece():
+    peer = a_peer()
+    peer.client.received(peer.says(b"first") + peer.says(b"second") + peer.says(b"third")[:-1])
+    assert peer.told == [b"firstsecond"]
+
+
+@given(
+    version=st.sampled_from(VERSIONS),
+    messages=st.lists(st.binary(min_size=1, max_size=70_000), min_size=1, max_size=3),
+)
+def test_what_we_write_arrives_whole_each_in_one_piece(version, messages):
+    peer = a_peer(version)
+    before = peer.sent
+    for message in messages:
+        peer.client.write(message)
+    assert peer.hears() == b"".join(messages)
+    assert peer.sent - before == len(messages)
+
+
+def test_the_last_words_are_delivered_before_the_peers_farewell():
+    peer = a_peer()
+    words = peer.says(b"goodbye")
+    with pytest.raises(ssl.SSLWantReadError):
+        peer.tls.unwrap()
+    peer.client.received(words + peer.outgoing.read())
+    assert peer.told == [b"goodbye", "end"]
+    assert peer.faults == []
+
+
+def test_our_farewell_is_said_behind_our_words():
+    peer = a_peer()
+    peer.client.write(b"goodbye")
+    peer.client.say_goodbye()
+    assert peer.hears() == b"goodbye<end>"
+
+
+def test_what_was_whole_is_delivered_before_a_forged_record_ends_it_all():
+    peer = a_peer()
+    whole, forged = peer.says(b"whole"), bytearray(peer.says(b"forged"))
+    forged[-1] ^= 1
+    peer.client.received(whole + bytes(forged))
+    assert peer.told == [b"whole"]
+    assert [fault.reason for fault in peer.faults] == ["DECRYPTION_FAILED_OR_BAD_RECORD_MAC"]
+    with pytest.raises(ssl.SSLError, match="ALERT_BAD_RECORD_MAC"):
+        peer.hears()
+
+
+def test_what_is_written_after_a_fault_fails_too():
+    peer = a_peer()
+    forged = bytearray(peer.says(b"forged"))
+    forged[-1] ^= 1
+    peer.client.received(bytes(forged))
+    peer.client.write(b"anything")
+    assert len(peer.faults) == 2
+    peer.client.say_goodbye()  # Of which nothing comes, and nothing breaks.
+
+
+@pytest.mark.parametrize(
+    ("context", "name", "why"),
+    [(trusting(), NAME, "unable to get local issuer"), (TRUSTING, "other.example", "Hostname mismatch")],
+)
+def test_whom_we_do_not_know_we_do_not_talk_to(context, name, why):
+    peer = Peer(context=context, name=name)
+    with pytest.raises(ssl.SSLCertVerificationError, match=why):
+        peer.shake_hands()
+    with pytest.raises(ssl.SSLError, match="ALERT"):
+        peer.tls.do_handshake()
+
+
+def test_a_peer_that_speaks_no_tls():
+    peer = Peer()
+    with pytest.raises(ssl.SSLError, match="WRONG_VERSION_NUMBER"):
+        peer.client.shake_hands(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+def test_no_renegotiation_is_agreed_to():
+    assert client_context().options & ssl.OP_NO_RENEGOTIATION
