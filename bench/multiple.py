@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
+from statistics import median
 from typing import Final
 
 from bench.crowd import Cores, listen
@@ -57,7 +57,7 @@ async def measure(cores: Cores, side: Side, calls: int, seconds: float) -> Multi
                     used, missing = await _turn(crowd, calls, pids, seconds)
                     found.append(used)
                     lost += missing
-    return Multiple(calls, fmean(ours), fmean(floors), lost)
+    return Multiple(calls, median(ours), median(floors), lost)
 
 
 async def _turn(crowd: Crowd, calls: int, pids: Sequence[int], seconds: float) -> tuple[float, int]:
