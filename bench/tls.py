@@ -92,7 +92,8 @@ async def _way(cores: Cores, name: str, folder: Path) -> AsyncIterator[_Way]:
 @asynccontextmanager
 async def _bridge(cores: Cores, way: str, folder: Path) -> AsyncIterator[Bridge]:
     """On its core; its agent, on the load's, is reached by ws:// or wss://."""
-    authority, pem, root, key = trustme.CA(), folder / "agent.pem", folder / "root.pem", folder / "key"
+    authority = trustme.CA()
+    pem, root, key = (folder / f"{way}-{what}" for what in ("agent.pem", "root.pem", "key"))
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(pem))
     authority.cert_pem.write_to_path(str(root))
     key.write_text("no-secret", "utf-8")

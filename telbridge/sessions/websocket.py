@@ -90,8 +90,7 @@ class AgentSocket(aiohttp.ClientWebSocketResponse[Any]):
     def is_behind(self) -> bool:
         """Whether the network has not yet taken what was written.
 
-        The transport alone does not tell: the kernel buffers below it, and under TLS so does a second
-        transport that nobody can ask. That one is empty as long as the kernel has room.
+        The transport alone does not tell: the kernel buffers below it.
         """
         return self.is_buffering or self._unsent_octets() > _UNSENT_MAX_OCTETS
 

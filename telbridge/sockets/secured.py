@@ -5,6 +5,7 @@ transport the protocol.
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
 from collections.abc import Callable
 from typing import Any, cast
@@ -19,9 +20,7 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
 
     def __init__(self, context: ssl.SSLContext, server_hostname: str, above: asyncio.Protocol) -> None:
         super().__init__()
-        self._client = TlsClient(
-            context, server_hostname, send=self._send, fail=self._fail, end=self._peer_ended
-        )
+        self._client = TlsClient(context, server_hostname, fail=self._fail, end=self._peer_ended)
         self._context = context
         self._above = above
         self._tcp: asyncio.Transport
@@ -33,11 +32,12 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._tcp = cast("asyncio.Transport", transport)
+        self._client.send = self._tcp.write
         self._shake_hands(b"")
 
     def data_received(self, data: bytes) -> None:
-        """Until the handshake is done."""
-        if not self._closing and self._shake_hands(data):
+        """Until the handshake is done, or nobody waits for it any more."""
+        if not self._closing and not self.opened.cancelled() and self._shake_hands(data):
             self._open()
 
     def eof_received(self) -> bool | None:
@@ -47,9 +47,10 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
         fault = self._fault or exc
         self._shut()
         if not self.opened.done():
-            self.opened.set_exception(fault or ConnectionAbortedError("closed during TLS's handshake"))
+            closed = ConnectionAbortedError(errno.ECONNABORTED, "closed during TLS's handshake")
+            self.opened.set_exception(fault or closed)
             self.opened.exception()  # Whoever has gone by now need not have asked for it.
-        elif not self.opened.cancelled() and self.opened.exception() is None:
+        elif not self.opened.cancelled():
             self._above.connection_lost(fault)
 
     def pause_writing(self) -> None:
@@ -60,17 +61,14 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
 
     # ------------------------------------------------------------ what `TlsClient` calls
 
-    def _send(self, data: bytes) -> None:
-        if not self._tcp.is_closing():
-            self._tcp.write(data)
-
     def _fail(self, fault: ssl.SSLError) -> None:
         self._fault = fault
         self.abort()
 
     def _peer_ended(self) -> None:
-        self._above.eof_received()
-        self.close()
+        if not self._closing:
+            self._above.eof_received()
+            self.close()
 
     # ------------------------------------------------------------ small parts
 
@@ -88,7 +86,7 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
         client, tcp = self._client, self._tcp
         self.data_received = client.received  # type: ignore[method-assign]
         tcp.set_protocol(self)  # uvloop keeps the method that it found first.
-        self.write = client.write  # type: ignore[method-assign, assignment]
+        self.write = client.write  # type: ignore[method-assign]
         self.is_closing = tcp.is_closing  # type: ignore[method-assign]
         self.get_write_buffer_size = tcp.get_write_buffer_size  # type: ignore[method-assign]
         self._above.connection_made(self)
@@ -106,6 +104,9 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         """Of a connection that is not open: nothing."""
 
+    def can_write_eof(self) -> bool:
+        return False
+
     def get_write_buffer_size(self) -> int:
         return self._tcp.get_write_buffer_size()
 
@@ -117,7 +118,8 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
 
     def close(self) -> None:
         if not self._closing:
-            self._client.say_goodbye()
+            if not self._tcp.is_closing():
+                self._client.say_goodbye()
             self._shut()
             self._tcp.close()
 
@@ -167,16 +169,20 @@ class TlsConnector(aiohttp.TCPConnector):
         factory: Callable[[], asyncio.Protocol],
         *,
         req: aiohttp.ClientRequest,
+        timeout: aiohttp.ClientTimeout,
         ssl: ssl.SSLContext | None = None,
         server_hostname: str | None = None,
         **how: Any,
     ) -> tuple[asyncio.Transport, Any]:
         create = super()._wrap_create_connection
         if ssl is None:
-            return await create(factory, req=req, **how)
+            return await create(factory, req=req, timeout=timeout, **how)
         context, name, above = ssl, server_hostname or "", factory()
-        _, connection = await create(lambda: TlsConnection(context, name, above), req=req, **how)
-        await _opened(cast("TlsConnection", connection), req)
+        _, connection = await create(
+            lambda: TlsConnection(context, name, above), req=req, timeout=timeout, **how
+        )
+        async with asyncio.timeout(timeout.sock_connect):
+            await _opened(cast("TlsConnection", connection), req)
         return cast("TlsConnection", connection), above
 
 

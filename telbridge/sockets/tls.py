@@ -31,15 +31,16 @@ class TlsClient:
         context: ssl.SSLContext,
         server_hostname: str,
         *,
-        send: Callable[[bytes], None],
         fail: Callable[[ssl.SSLError], None],
         end: Callable[[], None],
     ) -> None:
-        """`send`: to the network. `fail`: nothing can be read or written any more; `end`: the peer says that
-        nothing more comes of it (close_notify)."""
+        """`fail`: nothing can be read or written any more; `end`: the peer says that nothing more comes of it
+        (close_notify)."""
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls: Final = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
-        self._send, self._fail, self._end = send, fail, end
+        self._fail, self._end = fail, end
+        self.send: Callable[[bytes], object] = _nobody
+        """What takes the octets for the network."""
         self.deliver: Callable[[bytes], object] = _nobody
         """What takes the octets of the application."""
         # Looked up once, not with every frame.
@@ -63,15 +64,16 @@ class TlsClient:
     def received(self, data: bytes) -> None:
         """Octets of the network. What they hold is delivered in one piece, before anything else is told."""
         self._take_in(data)
-        plain, fault = b"", None
+        plain: bytes = b""
+        more: list[bytes] = []
+        fault: ssl.SSLError | None = None
         ended = False
         try:
             plain = self._open(_RECORD_OCTETS)
             ended = not plain
             while self._incoming.pending and not ended:
-                more = self._open(_RECORD_OCTETS)
-                ended = not more
-                plain += more
+                more.append(self._open(_RECORD_OCTETS))
+                ended = not more[-1]
         except ssl.SSLWantReadError:
             pass  # Part of a record, or one that was TLS's own.
         except ssl.SSLError as broken:
@@ -79,22 +81,20 @@ class TlsClient:
         if self._outgoing.pending:
             self._flush()  # An answer of TLS's own, as to a change of keys.
         if plain:
-            self.deliver(plain)
+            self.deliver(b"".join((plain, *more)) if more else plain)
         if fault is not None:
             self._fail(fault)
         elif ended:
             self._end()
 
-    def write(self, data: bytes) -> None:
-        """All of it, at once: as much as there is room for in memory. Not empty."""
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """All of it, in one piece: memory has room, and Python asks OpenSSL for no partial writes."""
         try:
-            written = self._seal(data)
-            while written < len(data):
-                written += self._seal(data[written:])
+            self._seal(data)
         except ssl.SSLError as broken:
             self._fail(broken)
         else:
-            self._send(self._take_out())
+            self.send(self._take_out())
 
     def say_goodbye(self) -> None:
         """close_notify. The peer's own is not waited for (RFC 8446 §6.1)."""
@@ -107,7 +107,7 @@ class TlsClient:
     def _flush(self) -> None:
         data = self._take_out()
         if data:
-            self._send(data)
+            self.send(data)
 
 
 def _nobody(data: bytes) -> None:
