@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from telbridge.audio import g711
 from telbridge.audio.formats import AudioFormat, Encoding
+from telbridge.audio.level import peak_of
 
 FADE_MS: Final = 5
 """Long enough that the step is below the speech around it, short enough that no word is touched."""
@@ -60,8 +61,7 @@ def fade_in(audio: bytes, audio_format: AudioFormat) -> bytes:
 
 def peak(audio: bytes, audio_format: AudioFormat) -> int:
     """Largest magnitude of a sample, 0 to 32768; 0 for no audio."""
-    linear = np.frombuffer(TO_LINEAR[audio_format.encoding](audio), "<i2").astype(np.int32)
-    return int(np.abs(linear).max(initial=0))
+    return peak_of(TO_LINEAR[audio_format.encoding](audio))
 
 
 def _scale(audio: bytes, gains: npt.NDArray[np.float64], audio_format: AudioFormat) -> bytes:

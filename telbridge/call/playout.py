@@ -238,10 +238,12 @@ class Playout:
         """Before a pull, for who takes frames ahead of the clock: whether the next frame waits for the one
         behind it, to be joined with it. `standing_ms` of those before are still to be heard."""
         waited, self._held_back = self._held_back, False
-        if not self._standing.surplus or not self._standing.may_go or len(self._replies) != 1:
+        if not self._standing.surplus or len(self._replies) != 1:
             return False
         entry = self._replies[0]
-        if entry.complete or entry.dry_frames or entry.queued >= 2 * self.frame_bytes:
+        if entry.complete or entry.dry_frames or not self.frame_bytes <= entry.queued < 2 * self.frame_bytes:
+            return False
+        if not self._standing.may_go and not self._pauses(entry, self.frame_bytes):
             return False
         if standing_ms >= (WAITS_TO_MS if waited else WAITS_FROM_MS):
             self._held_back = True
@@ -319,7 +321,7 @@ class Playout:
         standing.waits(entry.queued + self.format.bytes_for_ms(max(0, standing_ms)))
         if not standing.surplus or entry.queued < 2 * size:
             return None
-        if not standing.may_go and peak(self._peek(entry, size), self.format) >= QUIET:
+        if not standing.may_go and not self._pauses(entry, 2 * size):
             return None
         frame = joined(self._peek(entry, 2 * size), self.format)
         self._pass(entry, size, heard=False)
@@ -329,6 +331,10 @@ class Playout:
         if entry.complete and not entry.queued:
             self._drop_played()
         return frame
+
+    def _pauses(self, entry: _Reply, count: int) -> bool:
+        """There is no speech in the next so many bytes of a reply that has them."""
+        return peak(self._peek(entry, count), self.format) < QUIET
 
     def _peek(self, entry: _Reply, count: int) -> bytes:
         """The next so many bytes of a reply that has them."""

@@ -24,6 +24,10 @@ GAIN_MS: Final = 40
 """From one window to the next the least that waits may rise by this; more is an agent that is faster."""
 EVERY_FRAMES: Final = 4
 """Speech is shortened no closer together than this."""
+LITTLE_FRAMES: Final = 1
+"""So short a delay is noticed by nobody, a cut in a vowel may be: it waits for a pause,"""
+PAUSE_FRAMES: Final = 75
+"""but no longer than so many frames."""
 LEAD_MS: Final = 1_000
 """Who is further ahead than that, besides what is owed, is no live agent: nobody waits for its last word."""
 SOON_FRAMES: Final = 250
@@ -50,6 +54,8 @@ class Standing:
         """To be calm before anything goes."""
         self._gone, self._since = 0, SOON_FRAMES
         """Since the last gap; frames since something went."""
+        self._no_pause = 0
+        """Frames for which a little has waited to go."""
         self._crumbs = 0
         """Silence inside the reply that makes no whole frame yet."""
         self._calm = self._frames = self._went = 0
@@ -93,12 +99,16 @@ class Standing:
             self._most = octets
         self._frames += 1
         self._since += 1
+        if self.surplus:
+            self._no_pause += 1
         if self._frames == WINDOW_FRAMES:
             self._judge()
 
     @property
     def may_go(self) -> bool:
         """Whether now is the time to leave something out, if it is speech."""
+        if self.surplus <= LITTLE_FRAMES * self._frame and self._no_pause < PAUSE_FRAMES:
+            return False
         return self.surplus > 0 and self._since >= EVERY_FRAMES
 
     def went(self, octets: int) -> None:
@@ -107,7 +117,7 @@ class Standing:
         self.surplus -= octets
         self._went += octets
         self._gone += octets
-        self._since = 0
+        self._since = self._no_pause = 0
 
     def in_vain(self) -> None:
         """A frame waited for the next one, which did not come in time: nothing goes for a while."""
@@ -123,8 +133,10 @@ class Standing:
         calm = self._calm >= self._windows
         excess = max(0, min(self.owed, wait - self._kept)) if calm else 0
         self.surplus = excess - excess % self._frame
+        if not self.surplus:
+            self._no_pause = 0
         self._frames = self._went = 0
 
     def _begin_anew(self) -> None:
-        self.surplus = self._calm = self._frames = self._went = 0
+        self.surplus = self._calm = self._frames = self._went = self._no_pause = 0
         self._least_before = None

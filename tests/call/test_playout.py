@@ -13,7 +13,7 @@ from telbridge.audio.formats import PCM_8K, PCMA_8K, PCMU_8K, AudioFormat
 from telbridge.audio.g711 import alaw_to_pcm16, pcm16_to_ulaw, ulaw_to_pcm16
 from telbridge.call.events import ReplyId
 from telbridge.call.playout import PATIENCE_FRAMES, Playout
-from telbridge.call.standing import KEPT_MS, SOON_FRAMES, WINDOW_FRAMES
+from telbridge.call.standing import KEPT_MS, LITTLE_FRAMES, PAUSE_FRAMES, SOON_FRAMES, WINDOW_FRAMES
 
 R1, R2, R3 = ReplyId(1), ReplyId(2), ReplyId(3)
 FRAME = 320
@@ -356,6 +356,8 @@ def test_the_delay_that_a_stall_left_is_given_back_though_speech_never_pauses() 
     live(out, 5, loud)
     stall(out, 25, loud)
     live(out, 250, loud)
+    assert out.queued_ms <= KEPT_MS + 20, "the last frame waits for a pause"
+    live(out, PAUSE_FRAMES + WINDOW_FRAMES, loud)
     assert out.queued_ms <= KEPT_MS
     assert out.totals.shortened_frames == out.totals.underrun_frames - out.queued_ms // 20
 
@@ -368,6 +370,36 @@ def test_in_a_pause_it_is_given_back_at_once() -> None:
     assert out.queued_ms >= 460
     live(out, out.queued_ms // 20 + WINDOW_FRAMES, bytes(FRAME))
     assert out.queued_ms <= KEPT_MS
+
+
+def a_little_late(loud: bytes) -> Playout:
+    """A live agent that is heard a frame later than it need be."""
+    out = playout()
+    live(out, 5, loud)
+    stall(out, 1, loud)
+    out.append(R1, loud * 2)  # Its lead, which is its own.
+    live(out, 3 * WINDOW_FRAMES, loud)
+    assert (out.queued_ms, out.totals.shortened_frames) == (60, 0)
+    return out
+
+
+def test_a_little_delay_is_given_back_in_a_pause_and_costs_no_speech() -> None:
+    out, words = a_little_late(VOICED), numbered(160, 8000)
+    heard = live(out, 1, bytes(FRAME)) + live(out, 8, words)
+    assert out.totals.shortened_frames == 0, "one frame is no pause: half of what goes would be a word's"
+    heard += live(out, 8, bytes(FRAME))
+    assert heard.count(words) == 8
+    assert (out.queued_ms, out.totals.shortened_frames) == (40, 1)
+
+
+def test_ahead_of_the_clock_a_little_waits_for_the_next_frame_in_a_pause_only() -> None:
+    out = a_little_late(VOICED)
+    while out.queued_ms >= 40:
+        out.pull()
+    assert not out.holds_back(100)
+    out.pull()
+    out.append(R1, bytes(FRAME))
+    assert out.holds_back(100)
 
 
 def test_speech_made_shorter_does_not_click() -> None:
@@ -427,7 +459,8 @@ def test_what_comes_faster_than_it_is_heard_is_never_shortened(
 )
 @settings(max_examples=40, deadline=None)
 def test_an_agent_in_real_time_is_soon_heard_as_early_as_before(stalls: list[int], piece: int) -> None:
-    """It sends pieces of up to 160 ms, and stalls for up to 0.6 s; each time the delay is gone after 5 s."""
+    """It sends pieces of up to 160 ms, and stalls for up to 0.6 s; each time the delay is gone after 5 s, but
+    for the little that waits for a pause."""
     out, said, delays = playout(), 0, list[int]()
 
     def speak(frames: int, *, stalled: bool = False) -> None:
@@ -445,7 +478,7 @@ def test_an_agent_in_real_time_is_soon_heard_as_early_as_before(stalls: list[int
     for length in stalls:
         speak(length, stalled=True)
         speak(SOON_FRAMES)
-        assert max(delays[-10:]) <= before + 2
+        assert max(delays[-10:]) <= before + 2 + LITTLE_FRAMES
         speak(SOON_FRAMES)
     assert out.totals.shortened_frames <= out.totals.underrun_frames
 

@@ -7,7 +7,16 @@ from collections.abc import Callable
 import pytest
 
 from telbridge.audio.formats import PCM_8K
-from telbridge.call.standing import EVERY_FRAMES, KEPT_MS, LEAD_MS, MOST_WINDOWS, WINDOW_FRAMES, Standing
+from telbridge.call.standing import (
+    EVERY_FRAMES,
+    KEPT_MS,
+    LEAD_MS,
+    LITTLE_FRAMES,
+    MOST_WINDOWS,
+    PAUSE_FRAMES,
+    WINDOW_FRAMES,
+    Standing,
+)
 
 MS = PCM_8K.bytes_for_ms(1)
 FRAME_MS = 20
@@ -85,6 +94,16 @@ def test_speech_goes_every_so_often(standing: Standing) -> None:
         if standing.may_go:
             standing.went(20 * MS)
     assert sum(went) == -(-WINDOW_FRAMES // EVERY_FRAMES)
+
+
+def test_a_little_waits_for_a_pause_but_not_for_ever(standing: Standing) -> None:
+    standing.gap(20 * MS)
+    waits(standing, 100, 2)
+    assert standing.surplus == LITTLE_FRAMES * FRAME_MS * MS
+    for _ in range(PAUSE_FRAMES):
+        assert not standing.may_go
+        standing.waits(100 * MS)
+    assert standing.may_go
 
 
 def a_gap(standing: Standing) -> None:
