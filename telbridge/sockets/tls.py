@@ -1,7 +1,7 @@
 """A client's TLS, octets to octets (RFC 8446, and 1.2): Python's ssl between two buffers in memory.
 
 Every agent of a vendor is behind TLS, so each frame goes this way, twice. What an event loop brings for it is
-made for any use: uvloop's costs a frame as much again as OpenSSL itself (docs/decisions/0016).
+made for any use: uvloop's costs half as much again as OpenSSL itself (docs/decisions/0016).
 """
 
 from __future__ import annotations

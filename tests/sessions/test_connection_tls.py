@@ -68,18 +68,17 @@ async def answering(answer: bytes) -> tuple[asyncio.Server, int]:
     return there, there.sockets[0].getsockname()[1]
 
 
-async def test_a_server_that_speaks_no_tls(server, http):
-    there, port = await answering(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", aiohttp.ClientConnectorSSLError),
+        (b"", aiohttp.ClientConnectorError),
+    ],
+)
+async def test_a_server_that_speaks_no_tls_or_hangs_up_during_the_handshake(server, http, answer, told):
+    there, port = await answering(answer)
     async with there:
-        with pytest.raises(aiohttp.ClientConnectorSSLError):
-            await http.ws_connect(f"wss://127.0.0.1:{port}/")
-    assert not http.connector._acquired
-
-
-async def test_a_server_that_hangs_up_during_the_handshake(server, http):
-    there, port = await answering(b"")
-    async with there:
-        with pytest.raises(aiohttp.ClientConnectorError):
+        with pytest.raises(told):
             await http.ws_connect(f"wss://127.0.0.1:{port}/")
     assert not http.connector._acquired
 
@@ -99,6 +98,16 @@ async def test_a_handshake_that_nobody_waits_for_any_more_leaves_no_connection(s
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert await loop.sock_recv(there, 4096) == b""
+    assert not http.connector._acquired
+
+
+async def test_the_handshake_counts_as_part_of_connecting(server, http):
+    with socket.socket() as blackhole:
+        blackhole.bind(("127.0.0.1", 0))
+        blackhole.listen(1)
+        url = f"https://127.0.0.1:{blackhole.getsockname()[1]}/"
+        with pytest.raises(aiohttp.ConnectionTimeoutError):
+            await http.get(url, timeout=aiohttp.ClientTimeout(sock_connect=0.05))
     assert not http.connector._acquired
 
 
